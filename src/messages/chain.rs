@@ -1,0 +1,99 @@
+//! Replication of one range between the members of its chain.
+//!
+//! Each frame carries the range's epoch; it is heard at an equal epoch only, between neighbours, in their listed
+//! incarnations (G4). The connection knows the sender's incarnation.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Epoch, RangeId, Sequence, Stamp};
+
+/// One message about one range.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChainFrame {
+    /// Which range.
+    pub range: RangeId,
+    /// The sender's epoch of it.
+    pub epoch: Epoch,
+    /// What is said.
+    pub message: ChainMessage,
+}
+
+impl ChainFrame {
+    /// Whether this belongs on the bulk lane: what is streamed to a joiner before it has caught up (G8).
+    pub fn is_bulk(&self) -> bool {
+        matches!(&self.message, ChainMessage::Chunk { .. } | ChainMessage::Streamed { .. })
+    }
+}
+
+/// What members of a chain say to each other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ChainMessage {
+    /// To the predecessor, on each new link and epoch: this is the last write I applied.
+    Hello {
+        /// Its stamp; zero for an empty copy.
+        applied: Stamp,
+    },
+    /// To the successor: apply these after `previous`.
+    Forward {
+        /// Stamp of the write before the first.
+        previous: Stamp,
+        /// In order.
+        writes: Vec<Write>,
+    },
+    /// To the predecessor: applied and acknowledged by all behind me, up to here.
+    Ack {
+        /// The last of them.
+        sequence: Sequence,
+    },
+    /// To a joiner, in the order in which the source read them: replaces these keys. The first drops what was there.
+    Chunk {
+        /// Counts from 0 in one streaming.
+        part: u32,
+        /// Keys and what they hold.
+        entries: Vec<(Bytes, Value)>,
+        /// Set in the last chunk: the stamp up to which the copy is now complete.
+        complete: Option<Stamp>,
+    },
+    /// To a joiner while it is being streamed: a write that happened meanwhile, in the same lane (G8).
+    Streamed {
+        /// The writes, in order.
+        writes: Vec<Write>,
+    },
+    /// From a joiner that is being streamed: I have applied parts up to here, send more.
+    Received {
+        /// The part.
+        part: u32,
+    },
+}
+
+/// One write of a range: what it made of its keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    /// Which.
+    pub stamp: Stamp,
+    /// What changed.
+    pub changes: Vec<Change>,
+}
+
+/// What a write made of the keyspace, in a form that gives the same on every member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Change {
+    /// The key now holds this.
+    Put(Bytes, Value),
+    /// The key is gone.
+    Delete(Bytes),
+    /// The key's expiry changed, its value did not.
+    Expire(Bytes, Option<u64>),
+    /// All keys of the range are gone.
+    Clear,
+}
+
+/// What a key holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Value {
+    /// The bytes.
+    pub data: Bytes,
+    /// Milliseconds since 1970 at which it ends, if it does.
+    pub expires_ms: Option<u64>,
+}

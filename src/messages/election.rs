@@ -1,0 +1,200 @@
+//! Votes and the agreed log: what voters say to each other and what they keep on disk.
+//!
+//! These are our own plain types. The consensus library's types stay inside `machines::election`, so the wire and the disk
+//! do not depend on it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{NodeId, Term};
+
+/// One message of the consensus, from one node of the roster to another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ElectionMessage {
+    /// The library's message kind, one of ours each.
+    pub kind: MessageKind,
+    /// The sender's term (zero for some local kinds).
+    pub term: Term,
+    /// Term of the log entry at `index`.
+    pub log_term: u64,
+    /// A place in the log; its meaning depends on the kind.
+    pub index: u64,
+    /// Entries to append.
+    pub entries: Vec<Entry>,
+    /// How far the sender knows the log to be committed.
+    pub commit: u64,
+    /// Term of the entry at `commit`.
+    pub commit_term: u64,
+    /// The state up to a place, for one who is too far behind.
+    pub snapshot: Option<Snapshot>,
+    /// Whether the sender says no.
+    pub reject: bool,
+    /// Where a rejecting follower would continue.
+    pub reject_hint: u64,
+    /// Names a quorum round.
+    pub context: Vec<u8>,
+    /// How many drones the sender hears, for elections between equals.
+    pub priority: i64,
+    /// Kept by the library for a request snapshot.
+    pub request_snapshot: u64,
+}
+
+impl ElectionMessage {
+    /// Whether this belongs on the bulk lane.
+    pub fn is_bulk(&self) -> bool {
+        self.snapshot.is_some()
+    }
+}
+
+/// The kinds of consensus messages that travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of Raft's messages")]
+pub enum MessageKind {
+    Append,
+    AppendResponse,
+    RequestVote,
+    RequestVoteResponse,
+    RequestPreVote,
+    RequestPreVoteResponse,
+    Snapshot,
+    Heartbeat,
+    HeartbeatResponse,
+    TransferLeader,
+    TimeoutNow,
+    ReadIndex,
+    ReadIndexResponse,
+    Propose,
+    SnapshotStatus,
+    Unreachable,
+}
+
+/// One record of the agreed log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its place.
+    pub index: u64,
+    /// The term in which it was proposed.
+    pub term: Term,
+    /// What it says.
+    pub payload: Payload,
+}
+
+/// What a record of the log says.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Payload {
+    /// Nothing: the first record of a term.
+    Empty,
+    /// A command for the dictionary, encoded by `wire`.
+    Command(#[serde(with = "bytes_as_blob")] Vec<u8>),
+    /// A change of voters and learners, in the library's encoding (empty: leave the joint configuration).
+    Seats(#[serde(with = "bytes_as_blob")] Vec<u8>),
+}
+
+/// The dictionary as of one place of the log, with who counted there.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The last record it contains.
+    pub index: u64,
+    /// That record's term.
+    pub term: Term,
+    /// Who counts as of there.
+    pub seats: Seats,
+    /// The encoded dictionary.
+    #[serde(with = "bytes_as_blob")]
+    pub data: Vec<u8>,
+}
+
+/// Who counts in elections. While `outgoing` is not empty, a majority of both sets is needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seats {
+    /// Who votes.
+    pub voters: Vec<NodeId>,
+    /// Who receives the log and does not count.
+    pub learners: Vec<NodeId>,
+    /// Who voted before the change under way.
+    pub outgoing: Vec<NodeId>,
+    /// Who becomes a learner once the change under way is complete.
+    pub learners_next: Vec<NodeId>,
+    /// Whether the change under way completes by itself.
+    pub auto_leave: bool,
+}
+
+impl Seats {
+    /// Whether this node votes, now or until the change under way is complete.
+    pub fn votes(&self, node: NodeId) -> bool {
+        self.voters.contains(&node) || self.outgoing.contains(&node)
+    }
+}
+
+/// What must be on disk before anything that depends on it leaves: term, vote and what is known to be committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardState {
+    /// The newest term seen.
+    pub term: Term,
+    /// Who got this node's vote in it.
+    pub vote: Option<NodeId>,
+    /// How far the log is known to be committed.
+    pub commit: u64,
+}
+
+/// One write to the journal, all of it or nothing. Writes are stable in the order of their numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Save {
+    /// Names this write; rises by one.
+    pub number: u64,
+    /// The new hard state, if it changed.
+    pub hard: Option<HardState>,
+    /// A snapshot that replaces all log records up to its index, and, if the log does not reach it, all records.
+    pub snapshot: Option<Snapshot>,
+    /// Records to append; any record at or after the first one's place is removed before.
+    pub entries: Vec<Entry>,
+}
+
+/// What a journal holds when a node starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// Term, vote, commit.
+    pub hard: HardState,
+    /// The newest snapshot.
+    pub snapshot: Option<Snapshot>,
+    /// The records after it, without gap.
+    pub entries: Vec<Entry>,
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Command(data) => write!(f, "Command({} bytes)", data.len()),
+            Self::Seats(data) => write!(f, "Seats({} bytes)", data.len()),
+        }
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Snapshot {{ index: {}, term: {}, seats: {:?}, {} bytes }}",
+            self.index,
+            self.term,
+            self.seats,
+            self.data.len()
+        )
+    }
+}
+
+/// Byte vectors as CBOR byte strings, not as lists of numbers.
+mod bytes_as_blob {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(data: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(data)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Bytes::deserialize(deserializer).map(Vec::from)
+    }
+}
