@@ -28,6 +28,7 @@ pub struct MeshSettings {
     /// How many nodes vote at most.
     pub voters: u8,
     /// After how long an absence a node leaves the roster.
+    #[serde(with = "crate::types::span")]
     pub node_expiry: Duration,
 }
 
@@ -39,7 +40,7 @@ pub enum GiveUp {
     /// Silence is no death.
     Never,
     /// After this long.
-    After(Duration),
+    After(#[serde(with = "crate::types::span")] Duration),
 }
 
 /// What the head sends down the chain.
