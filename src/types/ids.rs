@@ -2,14 +2,17 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A node: one process of the mesh and its data directory. Made once, at random, never zero, kept for life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u64);
 
 /// A mesh: made once, at random, when it was founded. Nodes of two meshes never speak to each other.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// Encoded as sixteen bytes, since CBOR has no numbers above 64 bits; in text as it is shown, in hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MeshId(pub u128);
 
 macro_rules! counter {
@@ -91,6 +94,45 @@ impl fmt::Debug for NodeId {
 impl fmt::Display for MeshId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
+    }
+}
+
+impl Serialize for MeshId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_bytes(&self.0.to_be_bytes())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MeshId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(MeshIdVisitor)
+        } else {
+            deserializer.deserialize_bytes(MeshIdVisitor)
+        }
+    }
+}
+
+struct MeshIdVisitor;
+
+impl Visitor<'_> for MeshIdVisitor {
+    type Value = MeshId;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mesh id: sixteen bytes, or hexadecimal text")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<MeshId, E> {
+        let bytes = bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))?;
+        Ok(MeshId(u128::from_be_bytes(bytes)))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<MeshId, E> {
+        u128::from_str_radix(text, 16).map(MeshId).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
     }
 }
 

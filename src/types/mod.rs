@@ -5,6 +5,7 @@
 
 mod ids;
 mod slot;
+pub mod span;
 mod time;
 
 pub use ids::{Epoch, Generation, Incarnation, MeshId, NodeId, Sequence, Stamp, Term, Version};

@@ -24,6 +24,7 @@ pub struct Now {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     /// T: how long a node may be silent before it is suspected.
+    #[serde(with = "super::span")]
     pub failure_timeout: Duration,
     /// By how much two clocks may run apart, in parts per million.
     pub drift_ppm: u32,
