@@ -1,1 +1,2 @@
 //! (story to be written by its owner)
+pub mod sockets;
