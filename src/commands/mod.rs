@@ -4,6 +4,8 @@
 //! comes back as [`Change`]s, and the head of the chain has these written. So a command runs once, whatever the number of
 //! copies, and every copy is made by the same changes.
 
+pub mod mesh;
+
 use bytes::Bytes;
 
 use crate::keyspace::Keyspace;
