@@ -67,7 +67,8 @@ fn layers_name_only_those_below() {
         let text = fs::read_to_string(&path).expect("a readable file");
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
             for after in line.split("crate::").skip(1) {
-                let named: String = after.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+                let named: String =
+                    after.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
                 let ours = LAYERS.iter().any(|(name, _)| *name == named);
                 if ours && named != layer && !allowed.contains(&named.as_str()) {
                     complaints.push(format!("{}:{}: {layer} must not know {named}", path.display(), number + 1));
@@ -125,8 +126,13 @@ fn comments_use_our_own_words() {
         for (number, line) in text.lines().enumerate() {
             let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
             // What stands in backticks or quotes is somebody else's word, quoted.
-            let own: String =
-                comment.split(['`', '"']).step_by(2).collect::<Vec<_>>().join(" ").to_lowercase().replace("webmaster", "");
+            let own: String = comment
+                .split(['`', '"'])
+                .step_by(2)
+                .collect::<Vec<_>>()
+                .join(" ")
+                .to_lowercase()
+                .replace("webmaster", "");
             for word in AVOID {
                 if own.split(|letter: char| !letter.is_alphanumeric() && letter != '-').any(|found| found == *word) {
                     complaints.push(format!("{}:{}: not our word: {word}", path.display(), number + 1));
@@ -146,7 +152,8 @@ fn nothing_sleeps_for_a_guess() {
         for (number, line) in lines.iter().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             // A wait between two looks at a condition is no guess; it says so beside itself.
-            let explained = line.contains("// between looks") || number > 0 && lines[number - 1].contains("// between looks");
+            let explained =
+                line.contains("// between looks") || number > 0 && lines[number - 1].contains("// between looks");
             if (code.contains("sleep(") || code.contains("thread::sleep")) && !explained {
                 complaints.push(format!("{}:{}: sleeps for a guess", path.display(), number + 1));
             }
