@@ -94,6 +94,11 @@ impl Keyspace {
         self.bytes
     }
 
+    /// How many keys are of a kind, those whose time has come included.
+    pub fn count(&self, is: impl Fn(&[u8]) -> bool) -> usize {
+        self.entries.keys().filter(|place| is(&place.key)).count()
+    }
+
     /// Makes a change. The same changes in the same order give the same keyspace everywhere.
     pub fn apply(&mut self, change: &Change) {
         match change {

@@ -463,4 +463,9 @@ pub enum JoinAnswer {
     NoMesh,
     /// Never, under this id or with these settings; why.
     Refused(String),
+    /// I belong to no mesh either, and shall found one if I find none. Of two such nodes the one with the lower id does.
+    Founding {
+        /// Who.
+        node: NodeId,
+    },
 }

@@ -17,6 +17,7 @@ mod tests;
 pub use decode::decode;
 pub use encode::{encode, encode_flat};
 pub use parser::Parser;
+pub(crate) use parser::integer;
 
 /// The version of the protocol in which a connection is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

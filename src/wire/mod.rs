@@ -4,6 +4,8 @@
 //! until it breaks. `codec` turns values into bytes, `frame` marks where one ends, `handshake` decides who is heard.
 //! docs/protocol.md tells the whole. Not here: sockets and their time limits (`actors`).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod codec;
 pub mod frame;
 pub mod handshake;

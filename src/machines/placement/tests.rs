@@ -178,9 +178,11 @@ proptest! {
         prop_assume!(others.len() >= factor);
         let with = planned(&all, factor, founded(256));
         let without = planned(&others, factor, present(&with));
+        // With one copy exactly the share moves; with more, now and then another copy must make room.
         let share = held(&with, one.node);
-        prop_assert!(received(&with, &without) <= share + share / 10 + 2, "{} for {share}", received(&with, &without));
+        let bound = if factor == 1 { share + 1 } else { share + share / 4 + 2 };
+        prop_assert!(received(&with, &without) <= bound, "{} for {share}", received(&with, &without));
         let again = planned(&all, factor, present(&without));
-        prop_assert!(received(&without, &again) <= share + share / 10 + 2, "{} for {share}", received(&without, &again));
+        prop_assert!(received(&without, &again) <= bound, "{} for {share}", received(&without, &again));
     }
 }

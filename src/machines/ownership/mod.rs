@@ -152,4 +152,7 @@ pub enum Effect {
     },
     /// Something to remember for people.
     Note(Event),
+    /// The mesh counts this life of the node as over (G24), so it can be no member of anything any more: the process must
+    /// begin another one, with the same data directory, the next incarnation and empty memory. Why, in words.
+    BeginAgain(String),
 }

@@ -17,6 +17,8 @@ pub enum Input {
     Submit {
         /// Names the batch; unique in this door.
         ticket: u64,
+        /// Names the session; unique in this door. Its commands for one range are applied in the order they came in.
+        session: u64,
         /// The commands.
         requests: Vec<Request>,
         /// Whether this door passes on what another node heads (plain) or says MOVED (cluster).
@@ -24,7 +26,7 @@ pub enum Input {
     },
     /// A local store says what became of commands.
     Outcomes {
-        /// Which batch (`Effect::Local`).
+        /// Which batch: the name that `Effect::Local` gave it.
         ticket: u64,
         /// Place of the first.
         from: u32,
@@ -42,7 +44,8 @@ pub enum Input {
         /// One a command.
         outcomes: Vec<Outcome>,
     },
-    /// A batch could not be handed to the link: none of its bytes has left.
+    /// A batch could not be handed to the link: none of its bytes has left. Told before the `LinkDown` of the same break,
+    /// or what could be sent again is called uncertain.
     NotSent {
         /// To whom.
         peer: NodeId,
@@ -60,7 +63,7 @@ pub enum Input {
 pub enum Effect {
     /// To the local stores: carry these out (the postman splits them by worker if there are several).
     Local {
-        /// Names the batch.
+        /// Names the batch: the door's own name, no session's ticket.
         ticket: u64,
         /// The commands.
         requests: Vec<Request>,
@@ -69,7 +72,7 @@ pub enum Effect {
     Carry {
         /// To whom.
         to: NodeId,
-        /// Names the batch.
+        /// Names the batch in this door; never used again. A node of several doors makes it unique among them.
         id: u64,
         /// The commands.
         requests: Vec<Request>,
