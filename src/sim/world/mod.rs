@@ -66,6 +66,8 @@ enum Event {
     Client(usize),
     /// All nodes are looked at.
     Sample,
+    /// A process that ended to begin again begins.
+    Begin(Host, u64),
     /// A machine hears again.
     Unstall(Host, u64, Room),
 }
@@ -191,6 +193,11 @@ impl World {
             Event::GivenUp(ask) => self.on_told(ask, Told::Nothing),
             Event::Client(client) => self.on_client(client),
             Event::Sample => self.on_sample(),
+            Event::Begin(host, process) => {
+                if self.places[host.0].process == process && self.places[host.0].node.is_none() {
+                    self.start(host);
+                }
+            }
             Event::Unstall(host, process, room) => {
                 let now = self.read(host);
                 if let Some(node) = self.process(host, process) {
@@ -299,6 +306,7 @@ impl World {
                     self.trace.line(self.queue.now(), || format!("{name} says: {text}"));
                 }
                 Out::End(reason) => self.on_end(host, reason),
+                Out::BeginAgain(reason) => self.on_begin_again(host, reason),
             }
         }
     }
@@ -396,7 +404,12 @@ impl Event {
             | Self::Submitted(host, ..)
             | Self::Unstall(host, ..) => Some(*host),
             Self::JoinAsked(.., asked) => Some(*asked),
-            Self::JoinUnanswered(_) | Self::Told(..) | Self::GivenUp(_) | Self::Client(_) | Self::Sample => None,
+            Self::JoinUnanswered(_)
+            | Self::Told(..)
+            | Self::GivenUp(_)
+            | Self::Client(_)
+            | Self::Begin(..)
+            | Self::Sample => None,
         }
     }
 }
