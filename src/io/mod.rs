@@ -1,2 +1,4 @@
-//! (story to be written by its owner)
+//! The operating system, ignorant of every protocol: the clock, sockets, the journal.
+
+pub mod clock;
 pub mod sockets;
