@@ -1,4 +1,5 @@
-//! The operating system, ignorant of every protocol: the clock, sockets, the journal.
+//! The operating system, ignorant of every protocol: the clock, sockets, and the journal on disk.
 
 pub mod clock;
+pub mod journal;
 pub mod sockets;
