@@ -21,7 +21,6 @@ mod glob;
 mod info;
 mod introspection;
 pub mod mesh;
-mod operators;
 mod plan;
 mod scan;
 mod spec;

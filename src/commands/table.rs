@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::spec::Spec;
 use super::view::ConnectionState;
-use super::{cluster, configuration, connection, errors, flush, generic, info, introspection, operators, scan, strings};
+use super::{cluster, configuration, connection, errors, flush, generic, info, introspection, mesh, scan, strings};
 use crate::commands::spec::Flags;
 use crate::messages::client::Reply;
 
@@ -15,7 +15,7 @@ const FAMILIES: [&[Spec]; 10] = [
     configuration::COMMANDS,
     info::COMMANDS,
     cluster::COMMANDS,
-    operators::COMMANDS,
+    mesh::COMMANDS,
     strings::COMMANDS,
     generic::COMMANDS,
     scan::COMMANDS,

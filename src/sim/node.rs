@@ -72,6 +72,8 @@ pub enum Out {
     Say(String),
     /// This process ends, and why.
     End(String),
+    /// This process ends and another begins with the same disk, and why.
+    BeginAgain(String),
 }
 
 /// How a node begins.
@@ -201,7 +203,7 @@ impl Node {
             me,
             role,
             timing: settings.timing,
-            voters: usize::from(settings.voters),
+            voters: settings.voters,
             seed: self.setup.seed ^ 3,
         };
         self.mesh = Some(mesh);
@@ -479,6 +481,7 @@ impl Node {
                 self.to_stores(|| store::Input::Vouch { id, ranges: ranges.clone() });
             }
             ownership::Effect::Note(event) => out.push(Out::Note(event)),
+            ownership::Effect::BeginAgain(reason) => out.push(Out::BeginAgain(reason)),
         }
     }
 
