@@ -22,7 +22,7 @@ mod generic;
 mod glob;
 mod info;
 mod introspection;
-mod mesh;
+pub mod mesh;
 mod plan;
 mod scan;
 mod spec;

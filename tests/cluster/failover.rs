@@ -86,7 +86,11 @@ fn commander_killed_or_paused_is_replaced_within_a_second() {
 
         let start = Instant::now();
         let killed = round % 2 == 0;
-        if killed { mesh.kill(commander) } else { mesh.pause(commander) }
+        if killed {
+            mesh.kill(commander)
+        } else {
+            mesh.pause(commander)
+        }
         times.push(until_another_rules(&mesh, commander, term, start));
 
         // What was not on the lost drone is there, through every other node.
@@ -127,7 +131,8 @@ fn ranges_of_a_killed_drone_are_served_by_several_others() {
         let mut waiting: Vec<&(u16, &String)> = lost.iter().collect();
         let mut client = mesh.client(door);
         until("every range of the lost drone takes writes", Duration::from_secs(10), || {
-            waiting.retain(|(_, key)| client.ask(&["SET", key, "again"]).is_ok_and(|r| r != Reply::Simple("OK".into())));
+            waiting
+                .retain(|(_, key)| client.ask(&["SET", key, "again"]).is_ok_and(|r| r != Reply::Simple("OK".into())));
             waiting.is_empty()
         });
         times.push(start.elapsed());

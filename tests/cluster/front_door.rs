@@ -67,7 +67,8 @@ fn cluster_door_moves_and_pipelines_keep_their_order() {
         match door.ask(&["SET", &name, "x"]).expect("a reply") {
             Reply::Simple(_) => answered += 1,
             Reply::Error(text) => {
-                let address = text.strip_prefix("MOVED ").and_then(|rest| rest.split(' ').nth(1)).expect("MOVED slot host:port");
+                let address =
+                    text.strip_prefix("MOVED ").and_then(|rest| rest.split(' ').nth(1)).expect("MOVED slot host:port");
                 let mut right = Client::connect(address, Duration::from_secs(3)).expect("the door that was named");
                 assert_eq!(right.ask(&["SET", &name, "x"]).expect("a reply"), Reply::Simple("OK".into()));
                 moved += 1;

@@ -132,7 +132,8 @@ fn a_directory_of_another_mesh_is_refused() {
             .and_then(|mut client| client.ask(&["SET", "a", "b"]))
             .is_ok_and(|reply| reply == Reply::Simple("OK".into()))
     });
-    let own = Client::connect(&node.client, Duration::from_secs(1)).and_then(|mut c| c.ask(&["HELLO"])).expect("a reply");
+    let own =
+        Client::connect(&node.client, Duration::from_secs(1)).and_then(|mut c| c.ask(&["HELLO"])).expect("a reply");
     alone.kill().expect("killed");
     alone.wait().expect("ended");
     let log = mesh.folder().join("other-mesh.log");
@@ -142,7 +143,9 @@ fn a_directory_of_another_mesh_is_refused() {
         .spawn()
         .expect("a node starts");
     // It keeps to its own mesh, and says that the address it was given belongs to another.
-    until("it says so", Duration::from_secs(20), || fs::read_to_string(&log).is_ok_and(|text| text.contains("WrongMesh")));
+    until("it says so", Duration::from_secs(20), || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("WrongMesh"))
+    });
     if again.try_wait().expect("a child of ours").is_none() {
         let hello = Client::connect(&node.client, Duration::from_secs(1)).and_then(|mut c| c.ask(&["HELLO"]));
         assert_eq!(hello.expect("a reply").field("mesh"), own.field("mesh"));

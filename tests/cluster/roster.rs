@@ -44,7 +44,9 @@ fn three_to_nine_to_three_and_then_the_commander_is_killed() {
     for gone in (3..9).rev() {
         mesh.kill(gone);
         let name = mesh.nodes[gone].name.clone();
-        until("the operator's drop is taken", Duration::from_secs(20), || mesh.ctl(0, &["drop", &name]).is_some_and(|reply| reply["error"].is_null()));
+        until("the operator's drop is taken", Duration::from_secs(20), || {
+            mesh.ctl(0, &["drop", &name]).is_some_and(|reply| reply["error"].is_null())
+        });
         mesh.nodes.pop();
         until("it is off the roster", Duration::from_secs(20), || mesh.roster_size(0) == Some(gone));
     }

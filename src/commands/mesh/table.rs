@@ -1,7 +1,7 @@
-//! `MESH`: operators' commands. The table has them for access rules and for `COMMAND`; what they say is rendered by whoever
-//! knows the node's events and can reach the commander (`keyval ctl` is a thin client of these).
+//! `MESH`: operators' commands. The table has them for access rules and for `COMMAND`; what they
+//! say is in the other files of this folder.
 
-use super::spec::{Flags, Spec, Work};
+use crate::commands::spec::{Flags, Spec, Work};
 
 const TELL: Spec = Spec {
     arity: -2,
@@ -15,7 +15,7 @@ const TELL: Spec = Spec {
 const ORDER: Spec = Spec { flags: TELL.flags.and(Flags::ADMIN), complexity: "O(1)", ..TELL };
 
 /// This family's part of the table.
-pub(super) const COMMANDS: &[Spec] = &[Spec {
+pub(in crate::commands) const COMMANDS: &[Spec] = &[Spec {
     name: "mesh",
     flags: Flags::NONE,
     summary: "About the mesh, for operators.",
@@ -27,18 +27,10 @@ pub(super) const COMMANDS: &[Spec] = &[Spec {
         Spec { name: "mesh|map", summary: "Tells which drones hold which ranges.", ..TELL },
         Spec { name: "mesh|locate", arity: -3, summary: "Tells who holds a key.", complexity: "O(1)", ..TELL },
         Spec { name: "mesh|explain", arity: -3, summary: "Tells why a range, slot or node is as it is.", ..TELL },
-        Spec { name: "mesh|events", summary: "Lists what happened lately, as this node remembers it.", ..TELL },
         Spec { name: "mesh|watch", summary: "Tells what happens from now on.", ..TELL },
-        Spec { name: "mesh|step-down", summary: "Has the commander hand over, to a named node if wished.", ..ORDER },
+        Spec { name: "mesh|stepdown", summary: "Has the commander hand over, to a named node if wished.", ..ORDER },
         Spec { name: "mesh|drop", arity: -3, summary: "Takes a node whose process has ended off the roster.", ..ORDER },
-        Spec { name: "mesh|drain", arity: -3, summary: "Moves all that a node holds to others.", ..ORDER },
-        Spec {
-            name: "mesh|help",
-            arity: 2,
-            summary: "Lists the subcommands.",
-            work: Work::Connection(super::introspection::help),
-            ..TELL
-        },
+        Spec { name: "mesh|help", arity: 2, summary: "Lists the subcommands.", ..TELL },
     ],
     ..TELL
 }];
