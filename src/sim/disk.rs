@@ -132,26 +132,7 @@ impl Disk {
 
     fn apply(&mut self, save: Save) {
         self.synced += 1;
-        apply(&mut self.journal, save);
-    }
-}
-
-/// What one write makes of a journal.
-pub fn apply(journal: &mut Recovered, save: Save) {
-    if let Some(hard) = save.hard {
-        journal.hard = hard;
-    }
-    if let Some(snapshot) = save.snapshot {
-        let reaches = journal.entries.last().is_some_and(|last| last.index >= snapshot.index);
-        match reaches {
-            true => journal.entries.retain(|entry| entry.index > snapshot.index),
-            false => journal.entries.clear(),
-        }
-        journal.snapshot = Some(snapshot);
-    }
-    if let Some(first) = save.entries.first() {
-        journal.entries.retain(|entry| entry.index < first.index);
-        journal.entries.extend(save.entries);
+        self.journal.absorb(&save);
     }
 }
 

@@ -16,5 +16,6 @@ pub mod disk;
 pub mod network;
 pub mod node;
 pub mod queue;
+pub mod script;
 pub mod trace;
 pub mod world;

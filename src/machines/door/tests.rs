@@ -46,20 +46,20 @@ fn chain(head: Option<NodeId>, changed: u64) -> Arc<Chain> {
         changed: Version(changed),
         holders: head.map(holder).into_iter().collect(),
         former: Vec::new(),
+        revived: None,
         cause: Cause::Founded,
     })
 }
 
 /// All ranges at one head.
 fn dictionary(version: u64, head: Option<NodeId>) -> Dictionary {
-    Dictionary {
-        mesh: MeshId(7),
-        version: Version(version),
-        settings: MeshSettings { ranges: RANGES, ..MeshSettings::default() },
-        roster: [ME, TWO, THREE].map(|id| (id, member(id))).into(),
-        chains: (0..RANGES).map(|_| chain(head, version)).collect(),
-        gone: BTreeMap::new(),
-    }
+    Dictionary::assembled(
+        MeshId(7),
+        Version(version),
+        MeshSettings { ranges: RANGES, ..MeshSettings::default() },
+        [ME, TWO, THREE].map(|id| (id, member(id))).into(),
+        (0..RANGES).map(|_| chain(head, version)).collect(),
+    )
 }
 
 fn adopt(dictionary: Dictionary) -> Input {

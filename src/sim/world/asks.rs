@@ -1,20 +1,23 @@
 //! What clients and operators ask of processes, and what they learn: an answer, a broken connection, or nothing in time.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng;
 
 use super::{Event, World};
+use crate::commands::view::{self, ConnectionState, Identity, View};
+use crate::commands::{self, Merge, Plan, Reach};
 use crate::machines::{door, ownership};
-use crate::messages::client::{Reply, Request};
+use crate::messages::client::Reply;
 use crate::messages::ownership::Order;
 use crate::sim::checker::Fact;
 use crate::sim::client::{Client, Habits};
 use crate::sim::clock::Time;
 use crate::sim::network::{Host, between};
 use crate::sim::node::Mail;
-use crate::types::RangeId;
 
 /// What an asker learns.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +55,9 @@ pub(super) struct Ask {
     host: Host,
     process: u64,
     what: What,
+    /// Of a command that concerns several ranges: what each was told so far, and how that becomes one answer.
+    parts: Vec<Option<Reply>>,
+    merge: Option<Merge>,
 }
 
 impl World {
@@ -68,7 +74,7 @@ impl World {
     fn ask_for(&mut self, host: Host, what: What, asker: Asker, patience: Duration) -> u64 {
         let name = self.next();
         let process = self.places[host.0].process;
-        self.asks.insert(name, Ask { asker, host, process, what });
+        self.asks.insert(name, Ask { asker, host, process, what, parts: Vec::new(), merge: None });
         let trip = self.trip();
         match self.places[host.0].node {
             Some(_) => self.later(trip, Event::Submitted(host, process, name)),
@@ -94,17 +100,77 @@ impl World {
                 self.tell_process(host, process, Mail::Ownership(ownership::Input::Order { id: name, order }));
             }
             What::Words(words) => {
-                let request = request(words, usize::from(self.settings.ranges));
-                let input = door::Input::Submit { ticket: name, requests: vec![request], passes_on: true };
-                self.tell_process(host, process, Mail::Door(input));
+                if let Err(reply) = self.on_words(host, process, name, words) {
+                    self.reply(name, reply);
+                }
             }
         }
     }
 
-    pub(super) fn on_answer(&mut self, host: Host, ticket: u64, _: u32, reply: Reply) {
-        self.fold(b'R', host, ticket);
+    /// What a session does with a command, `actors::session` too.
+    fn on_words(&mut self, host: Host, process: u64, name: u64, words: Vec<Bytes>) -> Result<(), Reply> {
+        let Some(view) = self.view_of(host) else { return Ok(()) };
+        let mut state = ConnectionState::new(name, false);
+        let spec = commands::admit(&state, &words)?;
+        let ranges = view.published.as_ref().map_or(usize::from(self.settings.ranges), |it| it.dictionary.chains.len());
+        let (requests, merge) = match commands::plan(spec, words.clone(), ranges, Reach::Mesh)? {
+            Plan::Connection => {
+                let ran = commands::connection::run(&mut state, &view, spec, &words);
+                return Err(ran.reply);
+            }
+            Plan::Mesh => return Err(Reply::error("ERR no operator's command is rendered here")),
+            Plan::One(request) => (vec![request], None),
+            Plan::Many(requests, merge) => (requests, Some(merge)),
+        };
+        if let (true, Some(merge)) = (requests.is_empty(), merge.clone()) {
+            return Err(merge.finish(Vec::new()));
+        }
+        let ask = self.asks.get_mut(&name).expect("it was looked up");
+        ask.parts = vec![None; requests.len()];
+        ask.merge = merge;
+        let input = door::Input::Submit { ticket: name, session: name, requests, passes_on: true };
+        self.tell_process(host, process, Mail::Door(input));
+        Ok(())
+    }
+
+    fn view_of(&self, host: Host) -> Option<View> {
+        let node = self.places[host.0].node.as_ref()?;
+        let candidate = &node.setup.candidate;
+        let me = Identity {
+            node: candidate.id,
+            incarnation: candidate.incarnation,
+            name: candidate.name.clone(),
+            role: candidate.role,
+            addresses: candidate.addresses.clone(),
+            process: 0,
+            password: None,
+            settings: BTreeMap::new(),
+        };
+        let (me, published, now) = (Arc::new(me), node.published.clone(), self.read(host));
+        Some(View { me, published, door: view::Door::Plain, now, clients: Vec::new(), facts: None })
+    }
+
+    fn reply(&mut self, name: u64, reply: Reply) {
         let trip = self.trip();
-        self.later(trip, Event::Told(ticket, Told::Reply(reply)));
+        self.later(trip, Event::Told(name, Told::Reply(reply)));
+    }
+
+    pub(super) fn on_answer(&mut self, host: Host, ticket: u64, place: u32, reply: Reply) {
+        self.fold(b'R', host, ticket);
+        // The client may have stopped waiting.
+        let Some(ask) = self.asks.get_mut(&ticket) else { return };
+        let part = &mut ask.parts[place as usize];
+        assert!(part.is_none(), "one command was answered twice: {part:?}, then {reply:?}");
+        *part = Some(reply);
+        if ask.parts.iter().any(Option::is_none) {
+            return;
+        }
+        let mut replies: Vec<Reply> = ask.parts.iter_mut().filter_map(Option::take).collect();
+        let reply = match ask.merge.take() {
+            Some(merge) => merge.finish(replies),
+            None => replies.remove(0),
+        };
+        self.reply(ticket, reply);
     }
 
     pub(super) fn on_ordered(&mut self, host: Host, id: u64, result: Result<Vec<String>, String>) {
@@ -185,12 +251,4 @@ impl World {
     fn trip(&mut self) -> Duration {
         between(&mut self.random, (Duration::from_micros(20), Duration::from_micros(200)))
     }
-}
-
-/// One command of one key.
-fn request(words: Vec<Bytes>, ranges: usize) -> Request {
-    let reads = [&b"get"[..], b"exists", b"ttl", b"pttl", b"type"];
-    let write = words.first().is_none_or(|name| !reads.contains(&name.to_ascii_lowercase().as_slice()));
-    let range = words.get(1).map_or(RangeId(0), |key| RangeId::of_key(key, ranges));
-    Request { range, words, write }
 }

@@ -248,6 +248,13 @@ impl World {
         self.places[host.0].ended = Some(reason);
     }
 
+    /// A process ends, and another begins as soon as the operating system lets it.
+    pub(super) fn on_begin_again(&mut self, host: Host, reason: String) {
+        self.on_end(host, reason);
+        let process = self.places[host.0].process;
+        self.later(Duration::from_millis(5), Event::Begin(host, process));
+    }
+
     /// The process does not run on; its sockets still receive.
     pub fn pause(&mut self, host: Host) {
         if self.places[host.0].runs() {

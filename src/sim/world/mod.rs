@@ -66,6 +66,8 @@ enum Event {
     Client(usize),
     /// All nodes are looked at.
     Sample,
+    /// A process that ended to begin again begins.
+    Begin(Host, u64),
     /// A machine hears again.
     Unstall(Host, u64, Room),
 }
@@ -191,6 +193,11 @@ impl World {
             Event::GivenUp(ask) => self.on_told(ask, Told::Nothing),
             Event::Client(client) => self.on_client(client),
             Event::Sample => self.on_sample(),
+            Event::Begin(host, process) => {
+                if self.places[host.0].process == process && self.places[host.0].node.is_none() {
+                    self.start(host);
+                }
+            }
             Event::Unstall(host, process, room) => {
                 let now = self.read(host);
                 if let Some(node) = self.process(host, process) {
@@ -299,6 +306,7 @@ impl World {
                     self.trace.line(self.queue.now(), || format!("{name} says: {text}"));
                 }
                 Out::End(reason) => self.on_end(host, reason),
+                Out::BeginAgain(reason) => self.on_begin_again(host, reason),
             }
         }
     }
@@ -314,9 +322,8 @@ impl World {
             )
         });
         self.checkers.observe(self.queue.now(), &Fact::Published { node, life, published: &published });
-        let is_newer = |old: &Arc<Published>| {
-            (old.dictionary.version, old.term) < (published.dictionary.version, published.term)
-        };
+        let is_newer =
+            |old: &Arc<Published>| (old.dictionary.version, old.term) < (published.dictionary.version, published.term);
         if self.newest.as_ref().is_none_or(is_newer) {
             self.newest = Some(published.clone());
         }
@@ -396,7 +403,12 @@ impl Event {
             | Self::Submitted(host, ..)
             | Self::Unstall(host, ..) => Some(*host),
             Self::JoinAsked(.., asked) => Some(*asked),
-            Self::JoinUnanswered(_) | Self::Told(..) | Self::GivenUp(_) | Self::Client(_) | Self::Sample => None,
+            Self::JoinUnanswered(_)
+            | Self::Told(..)
+            | Self::GivenUp(_)
+            | Self::Client(_)
+            | Self::Begin(..)
+            | Self::Sample => None,
         }
     }
 }

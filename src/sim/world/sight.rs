@@ -53,17 +53,19 @@ impl World {
 
     /// Whether each range has somebody who can answer and runs.
     pub fn is_served(&self) -> bool {
-        let Some(newest) = self.newest_dictionary() else { return false };
-        let ranges = newest.chains.len() as u16;
-        (0..ranges).map(RangeId).all(|range| {
-            self.hosts().any(|host| {
-                let place = &self.places[host.0];
-                place.runs()
-                    && place.node.as_ref().is_some_and(|node| {
-                        node.store_of(range).inspect(range, self.read(host)).is_some_and(|it| it.answers)
-                    })
-            })
-        })
+        self.newest_dictionary().is_some_and(|newest| self.served() == newest.chains.len())
+    }
+
+    /// How many ranges have somebody who can answer and runs.
+    pub fn served(&self) -> usize {
+        let ranges = self.newest_dictionary().map_or(0, |newest| newest.chains.len() as u16);
+        let answers = |host: Host, range: RangeId| {
+            let place = &self.places[host.0];
+            let node = place.node.as_ref().filter(|_| place.runs());
+            let seen = node.and_then(|node| node.store_of(range).inspect(range, self.read(host)));
+            seen.is_some_and(|seen| seen.answers)
+        };
+        (0..ranges).map(RangeId).filter(|range| self.hosts().any(|host| answers(host, *range))).count()
     }
 
     /// All processes at this instant.
