@@ -209,6 +209,9 @@ pub struct Chain {
     pub holders: Vec<Holder>,
     /// Former members whose copies may survive, newest epoch of membership first (G22). Dropped when the range is whole.
     pub former: Vec<Former>,
+    /// Whose copy the present generation began with; none when it began empty. Whoever meets a higher generation drops
+    /// its copy, this node alone keeps it (G22, G23). Stands here because epochs may be skipped, and causes with them.
+    pub revived: Option<NodeId>,
     /// Why it last changed.
     pub cause: Cause,
 }
@@ -460,4 +463,9 @@ pub enum JoinAnswer {
     NoMesh,
     /// Never, under this id or with these settings; why.
     Refused(String),
+    /// I belong to no mesh either, and shall found one if I find none. Of two such nodes the one with the lower id does.
+    Founding {
+        /// Who.
+        node: NodeId,
+    },
 }

@@ -8,6 +8,7 @@
 mod describe;
 mod explain;
 mod problems;
+mod table;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::types::{NodeId, Now};
 
 pub use describe::{locate, map, nodes};
 pub use explain::explain;
+pub(super) use table::COMMANDS;
 
 /// How long a `MESH WATCH` may be held until something happens.
 pub const WATCH_PATIENCE: Duration = Duration::from_secs(1);
