@@ -53,13 +53,10 @@ fn chain(head: Option<NodeId>, changed: u64) -> Arc<Chain> {
 
 /// All ranges at one head.
 fn dictionary(version: u64, head: Option<NodeId>) -> Dictionary {
-    Dictionary::assembled(
-        MeshId(7),
-        Version(version),
-        MeshSettings { ranges: RANGES, ..MeshSettings::default() },
-        [ME, TWO, THREE].map(|id| (id, member(id))).into(),
-        (0..RANGES).map(|_| chain(head, version)).collect(),
-    )
+    let settings = MeshSettings { ranges: RANGES, ..MeshSettings::default() };
+    let roster = [ME, TWO, THREE].map(|id| (id, member(id))).into();
+    let chains = (0..RANGES).map(|_| chain(head, version)).collect();
+    Dictionary::assembled(MeshId(7), Version(version), settings, roster, chains)
 }
 
 fn adopt(dictionary: Dictionary) -> Input {
