@@ -452,7 +452,7 @@ impl Store {
         if self.around.garbage.is_empty() {
             return;
         }
-        let mut left = self.around.limits.keys_a_step;
+        let mut left = self.around.limits.freed_a_step;
         while let Some(keyspace) = self.around.garbage.last_mut() {
             if keyspace.len() > left {
                 let some = keyspace.scan(0, left).entries.into_iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();

@@ -67,12 +67,16 @@ pub struct Limits {
     pub parts_a_joiner: u32,
     /// Parts on their way to all joiners of a store.
     pub parts_a_store: u32,
+    /// Commands, and answers, that wait in a range: a range that stands still does not stop its neighbours.
+    pub waiting_a_range: usize,
     /// Commands and answers that wait in a store.
     pub waiting: usize,
     /// Bytes of the commands among them.
     pub waiting_bytes: usize,
-    /// Keys that are deleted in one step because their time has come, a range; and keys of a dropped copy that are freed.
+    /// Keys of a range that are deleted in one step because their time has come.
     pub keys_a_step: usize,
+    /// Keys of dropped copies that are freed in one step.
+    pub freed_a_step: usize,
 }
 
 impl Default for Limits {
@@ -85,9 +89,11 @@ impl Default for Limits {
             chunk_bytes: 256 << 10,
             parts_a_joiner: 4,
             parts_a_store: 64,
+            waiting_a_range: 8_192,
             waiting: 65_536,
             waiting_bytes: 64 << 20,
             keys_a_step: 256,
+            freed_a_step: 1_024,
         }
     }
 }

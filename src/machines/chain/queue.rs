@@ -109,7 +109,8 @@ impl Queue {
     pub fn hold(&mut self, asked: Asked, ctx: &mut Context) {
         let bytes = asked.bytes();
         let (count, total) = ctx.around.waiting;
-        if count >= ctx.around.limits.waiting || total + bytes > ctx.around.limits.waiting_bytes {
+        let room = self.held.len() < ctx.around.limits.waiting_a_range && count < ctx.around.limits.waiting;
+        if !room || total + bytes > ctx.around.limits.waiting_bytes {
             return ctx.answer(asked.ticket, asked.place, Outcome::NotApplied(NotApplied::Busy));
         }
         ctx.around.waiting = (count + 1, total + bytes);
@@ -132,7 +133,7 @@ impl Queue {
 
     /// Whether one more answer may wait.
     pub fn has_room(&self, ctx: &Context) -> bool {
-        ctx.around.waiting.0 < ctx.around.limits.waiting
+        self.answers.len() < ctx.around.limits.waiting_a_range && ctx.around.waiting.0 < ctx.around.limits.waiting
     }
 
     /// Keeps an answer until it may be given. Sequences come in rising order.

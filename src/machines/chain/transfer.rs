@@ -5,7 +5,9 @@
 //! When all is read, the source sends nothing until the joiner has received every part; what was written in between stays
 //! in the backlog and follows as an ordinary forward, on the data lane. So the two lanes never overtake each other.
 //!
-//! Flow is bounded by what the joiner has received: a few parts for each joiner, and so many for a whole store.
+//! Flow is bounded by what the joiner has received: a few parts for each joiner, and so many for a whole store. Where clients
+//! write faster than that, their writes wait now and then, at a head by not being numbered, elsewhere by not being
+//! acknowledged.
 
 use std::time::Duration;
 
@@ -16,6 +18,9 @@ use crate::machines::chain::{Context, Holding};
 use crate::machines::store::Effect;
 use crate::messages::chain::{ChainMessage, Change, Value, Write};
 use crate::types::{Instant, Sequence, Stamp, Timing};
+
+/// After so many parts with writes alone, new writes wait for a part with keys.
+const WRITES_IN_A_ROW: u32 = 4;
 
 /// A streaming under way, at its source.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ pub(super) struct Stream {
     after: Option<Bytes>,
     /// All keys were read and sent.
     read: bool,
+    /// Parts with writes since the last with keys.
+    writes: u32,
     /// The last write that went down with it, or was there when it began.
     sent: Stamp,
     /// When the joiner was last heard of it.
@@ -79,6 +86,7 @@ impl Holding {
             received: 0,
             after: None,
             read: false,
+            writes: 0,
             sent: self.applied,
             heard: ctx.instant(),
         });
@@ -93,6 +101,13 @@ impl Holding {
     /// The writes behind this place are still needed for a joiner that is being streamed.
     pub(super) fn streaming_floor(&self) -> Option<Sequence> {
         Some(self.successor.as_ref()?.stream.as_ref()?.sent.sequence)
+    }
+
+    /// Whether clients write faster than a joiner takes it in: then new writes wait until it has the next keys. Without
+    /// that, a joiner would never be through.
+    pub(super) fn is_pressed(&self) -> bool {
+        let stream = self.successor.as_ref().and_then(|successor| successor.stream.as_ref());
+        stream.is_some_and(|stream| stream.writes >= WRITES_IN_A_ROW)
     }
 
     /// Sends parts as far as the joiner and the store have room.
@@ -132,10 +147,12 @@ impl Holding {
         let message = if writes {
             let writes = self.backlog.batch_after(stream.sent.sequence, limit);
             stream.sent = writes.last().map_or(stream.sent, |write| write.stamp);
+            stream.writes += 1;
             ChainMessage::Streamed { streaming, part, writes }
         } else {
             // Read now, so it holds all that was applied until now; what was applied before has been sent.
             stream.sent = applied;
+            stream.writes = 0;
             let entries = self.keyspace.chunk(stream.after.as_ref(), limit);
             let bytes: usize = entries.iter().map(|(key, value)| key.len() + value.data.len()).sum();
             stream.after = entries.last().map(|(key, _)| key.clone()).or(stream.after.take());

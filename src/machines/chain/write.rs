@@ -13,10 +13,11 @@ impl Holding {
     /// as a whole: nothing of it has happened then.
     pub(super) fn carry_out(&mut self, asked: Asked, ctx: &mut Context) -> Result<(), Asked> {
         let mut answers = self.answers(ctx);
-        if !answers && !self.works_ahead(ctx) || !self.queue.has_room(ctx) {
+        if !answers && !self.works_ahead(ctx) {
             return Err(asked);
         }
         self.advance(ctx);
+        let room = self.queue.has_room(ctx) || answers && !self.waits_for_successor();
         // G9: a command that finds a key expired has its deletion among its changes, even a read. One that looks at all keys
         // is answered as after the deletions that are due.
         if self.expires_now(ctx) && !commands::resolve(&asked.request.words).is_ok_and(by_key) {
@@ -25,9 +26,12 @@ impl Holding {
         let executed = commands::execute(&self.keyspace, ctx.now, &asked.request.words);
         let (needed, fate) = if executed.changes.is_empty() {
             let dirty = self.clean < self.applied.sequence && self.looks_at_dirty(&asked.request.words);
+            if (dirty || !answers) && !room {
+                return Err(asked);
+            }
             (if dirty { self.applied.sequence } else { Sequence(0) }, Fate::Read)
         } else {
-            if !self.numbers(ctx) || asked.request.write && !self.has_copies(ctx) {
+            if !room || !self.numbers(ctx) || asked.request.write && !self.has_copies(ctx) {
                 return Err(asked);
             }
             self.number(executed.changes, ctx);
@@ -56,6 +60,7 @@ impl Holding {
         self.parking == Parking::No
             && (self.answers(ctx) || self.works_ahead(ctx))
             && self.backlog.bytes_after(self.clean) < ctx.around.limits.dirty_bytes
+            && !self.is_pressed()
     }
 
     /// The head gives the next number of its epoch.
@@ -142,17 +147,17 @@ impl Holding {
 
     fn may_say_so(&mut self, ctx: &Context) -> bool {
         match &self.predecessor {
-            Some(predecessor) => predecessor.in_step,
+            Some(predecessor) => predecessor.in_step && !self.is_pressed(),
             None => self.answers(ctx),
         }
     }
 
     /// Tells the predecessor what all from here on have, when that is news or was asked for.
     pub(super) fn acknowledge(&mut self, ctx: &mut Context) {
-        let sequence = self.held_behind();
+        let (sequence, pressed) = (self.held_behind(), self.is_pressed());
         let Some(predecessor) = &mut self.predecessor else { return };
         // G7: nobody acknowledges before stamps were compared in this epoch.
-        if !predecessor.in_step || sequence <= predecessor.acknowledged && !predecessor.asks {
+        if !predecessor.in_step || pressed || sequence <= predecessor.acknowledged && !predecessor.asks {
             return;
         }
         predecessor.asks = false;

@@ -36,6 +36,10 @@ struct Story {
     asking: BTreeMap<u64, Asking>,
     keys: Vec<Possible>,
     values: u64,
+    /// How often the commander does something, in a thousand events.
+    busy: u32,
+    /// How many milliseconds pass at most at a time.
+    hurry: u64,
     acknowledged: u64,
     answered: u64,
 }
@@ -57,6 +61,8 @@ impl Story {
         for node in world.nodes.values_mut() {
             node.rate_ppm = random.gen_range(976_000..=1_024_000);
         }
+        let busy = *[20, 80, 200].choose(&mut random).expect("some");
+        let hurry = *[10, 60, 100].choose(&mut random).expect("some");
         let keys = vec![Some(BTreeSet::from([None])); 4];
         Self {
             world,
@@ -71,6 +77,8 @@ impl Story {
             asking: BTreeMap::new(),
             keys,
             values: 0,
+            busy,
+            hurry,
             acknowledged: 0,
             answered: 0,
         }
@@ -89,10 +97,14 @@ impl Story {
     }
 
     fn happen(&mut self) {
+        if self.random.gen_ratio(self.busy, 1000) {
+            self.command();
+            return self.check();
+        }
         match self.random.gen_range(0..1000) {
             0..500 => self.deliver_some(),
             500..640 => {
-                let ms = self.random.gen_range(0..60);
+                let ms = self.random.gen_range(0..self.hurry);
                 self.pass(ms);
             }
             640..800 => self.ask_something(),
@@ -100,7 +112,7 @@ impl Story {
                 let id = self.any_node();
                 self.adopt(id);
             }
-            900..975 => self.command(),
+            900..975 => self.deliver_some(),
             975..981 => self.break_or_mend(),
             981..987 => {
                 let id = self.any_node();
@@ -312,17 +324,17 @@ impl Story {
             let change = self.proposals.swap_remove(place);
             return self.commit(change);
         }
-        let change = match self.random.gen_range(0..10) {
+        let possible = match self.random.gen_range(0..10) {
             0 => return self.admit(),
-            1..3 => self.join(),
-            3..5 => self.promote(),
-            5 => self.drop_one(),
-            6 => self.drop_dead(),
-            7 => return self.park(),
-            8 => self.swap(),
-            _ => self.begin_anew(),
+            1 => return self.park(),
+            // Whatever can be done now, so that much happens within one lease.
+            2..6 => {
+                vec![self.join(), self.promote(), self.drop_one(), self.drop_dead(), self.swap(), self.begin_anew()]
+            }
+            6..8 => vec![self.join(), self.promote(), self.swap(), self.begin_anew()],
+            _ => vec![self.drop_dead(), self.begin_anew()],
         };
-        let Some((holders, cause)) = change else { return };
+        let Some((holders, cause)) = possible.into_iter().flatten().choose(&mut self.random) else { return };
         let anew = matches!(cause, Cause::BegunAnew { .. });
         let change = SetChain { range: R, expected: self.world.chain().epoch, holders, anew, cause };
         if self.random.gen_bool(0.6) { self.commit(change) } else { self.proposals.push(change) }
@@ -492,6 +504,7 @@ impl Story {
             self.check();
         }
         let head = self.world.chain().holders[0].node;
+        assert!(self.world.chain().serving().count() == self.holders().len(), "{:?} never caught up", self.holders());
         assert!(self.world.answers(head), "{:?} does not serve: {:?}", self.world.chain(), self.world.see(head));
         let serving: Vec<NodeId> = self.world.chain().serving().map(|holder| holder.node).collect();
         self.world.equal(&serving);
@@ -518,7 +531,7 @@ fn play(seed: u64, steps: usize) -> (u64, u64) {
 
 #[test]
 fn random_worlds_lose_nothing_and_have_one_head() {
-    let runs = std::env::var("KEYVAL_CHAIN_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(300);
+    let runs = std::env::var("KEYVAL_CHAIN_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(200);
     let first = std::env::var("KEYVAL_CHAIN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
     let (mut acknowledged, mut epochs) = (0, 0);
     for seed in first..first + runs {
@@ -531,5 +544,5 @@ fn random_worlds_lose_nothing_and_have_one_head() {
         epochs += epoch;
     }
     // Runs in which nothing is ever answered or changed prove nothing.
-    assert!(acknowledged > 20 * runs && epochs > 10 * runs, "{acknowledged} writes, {epochs} epochs in {runs} runs");
+    assert!(acknowledged > 8 * runs && epochs > 10 * runs, "{acknowledged} writes, {epochs} epochs in {runs} runs");
 }
