@@ -63,7 +63,7 @@ const SUBCOMMANDS: &[Spec] = &[
     },
     Spec {
         name: "command|getkeys",
-        arity: -3,
+        arity: -4,
         summary: "Tells which words of a command are keys.",
         complexity: "O(N) in the number of words",
         work: Work::Connection(|_, _, words| ran(get_keys(&words[2..]))),

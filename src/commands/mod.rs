@@ -6,8 +6,10 @@
 //! Executing only reads: what a command would change comes back as changes, which the head has written down its chain. So a
 //! command runs once, whatever the number of copies, and every copy is made by the same changes.
 //!
-//! Replies, errors and their texts are those of Redis 7, byte for byte where a client could tell (`tests/redis.rs` of this
-//! folder compares). Not here: bytes (`resp`), leases and order (`machines::chain`), patience (`machines::door`).
+//! Replies, errors and their texts are those of Redis 7, byte for byte where a client could tell (`tests/commands`
+//! compares). Not here: bytes (`resp`), leases and order (`machines::chain`), patience (`machines::door`).
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod cluster;
 mod configuration;

@@ -209,18 +209,26 @@ impl Spec {
         self.subcommands.iter().find(|sub| sub.own_name().as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// All its access categories, without the `@`.
+    /// All its access categories, without the `@`, in the order in which Redis lists them.
     pub fn all_categories(&self) -> impl Iterator<Item = &'static str> {
-        let flags = self.flags;
-        let implied = [
-            (Flags::WRITE, "write"),
-            (Flags::READONLY, "read"),
-            (Flags::ADMIN, "admin"),
-            (Flags::ADMIN, "dangerous"),
-            (Flags::FAST, "fast"),
-        ];
-        let implied = implied.into_iter().filter(move |(flag, _)| flags.has(*flag)).map(|(_, name)| name);
-        let slow = (!flags.has(Flags::FAST)).then_some("slow");
-        implied.chain(slow).chain(self.categories.iter().copied())
+        let (flags, own) = (self.flags, self.categories);
+        let is_slow = !flags.has(Flags::FAST);
+        let applies = move |(name, implied): &(&str, Option<Flags>)| {
+            own.contains(name) || implied.is_some_and(|flag| flags.has(flag)) || *name == "slow" && is_slow
+        };
+        CATEGORIES.into_iter().filter(applies).map(|(name, _)| name)
     }
 }
+
+/// Access categories, and the flag that implies them.
+const CATEGORIES: [(&str, Option<Flags>); 9] = [
+    ("keyspace", None),
+    ("read", Some(Flags::READONLY)),
+    ("write", Some(Flags::WRITE)),
+    ("string", None),
+    ("admin", Some(Flags::ADMIN)),
+    ("fast", Some(Flags::FAST)),
+    ("slow", None),
+    ("dangerous", Some(Flags::ADMIN)),
+    ("connection", None),
+];

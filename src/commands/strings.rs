@@ -247,7 +247,8 @@ fn set_options(words: &[Bytes]) -> Result<SetOptions<'_>, Reply> {
             _ if is("GET") => options.tell = true,
             _ if is("KEEPTTL") && options.expiry.is_none() => options.keep = true,
             _ => match Unit::of_option(word) {
-                Some(unit) if options.expiry.is_none() && !options.keep => {
+                // The same unit twice is no contradiction: the later time counts.
+                Some(unit) if options.expiry.is_none_or(|(before, _)| before == unit) && !options.keep => {
                     options.expiry = Some((unit, words.next().ok_or_else(errors::syntax)?));
                 }
                 _ => return Err(errors::syntax()),
@@ -292,12 +293,7 @@ fn getdel(scope: &mut Scope<'_>, words: &[Bytes]) -> Result<Reply, Reply> {
 }
 
 fn getex(scope: &mut Scope<'_>, words: &[Bytes]) -> Result<Reply, Reply> {
-    let change = match &words[2..] {
-        [] => None,
-        [word] if word.eq_ignore_ascii_case(b"PERSIST") => Some(None),
-        [word, time] => Some(Some((Unit::of_option(word).ok_or_else(errors::syntax)?, time))),
-        _ => return Err(errors::syntax()),
-    };
+    let change = getex_options(&words[2..])?;
     let Some(value) = scope.get(&words[1]) else { return Ok(Reply::Null) };
     match change {
         None => {}
@@ -309,6 +305,23 @@ fn getex(scope: &mut Scope<'_>, words: &[Bytes]) -> Result<Reply, Reply> {
         }
     }
     Ok(Reply::Bulk(value.data.clone()))
+}
+
+/// None: the end stays. Otherwise the new one, if any.
+fn getex_options(words: &[Bytes]) -> Result<Option<Option<(Unit, &Bytes)>>, Reply> {
+    let mut change: Option<Option<(Unit, &Bytes)>> = None;
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        change = match (Unit::of_option(word), change) {
+            (None, None | Some(None)) if word.eq_ignore_ascii_case(b"PERSIST") => Some(None),
+            (Some(unit), None) => Some(Some((unit, words.next().ok_or_else(errors::syntax)?))),
+            (Some(unit), Some(Some((before, _)))) if before == unit => {
+                Some(Some((unit, words.next().ok_or_else(errors::syntax)?)))
+            }
+            _ => return Err(errors::syntax()),
+        };
+    }
+    Ok(change)
 }
 
 fn append(scope: &mut Scope<'_>, words: &[Bytes]) -> Result<Reply, Reply> {

@@ -8,6 +8,8 @@
 //! key that was there all the time, whatever else came and went, at whatever member of the chain it goes on.
 //! Not here: what a command does (`commands`), who may write (`machines::chain`).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 

@@ -6,6 +6,8 @@
 //! of what has arrived, and the limits are stricter while the client has not said who it is.
 //! Not here: what the words mean (`commands`), when input is read and output written (`actors::session`).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod decode;
 mod encode;
 mod inline;

@@ -166,9 +166,8 @@ impl Node {
     /// A process that begins: as a member of a mesh if its disk knows one, else as one that looks for one.
     pub fn start(setup: Setup, known: Option<(MeshId, MeshSettings, Recovered)>, now: Now, out: &mut Vec<Out>) -> Self {
         let Candidate { id: me, incarnation, .. } = setup.candidate;
-        let store = |worker| {
-            Store::new(store::Config { me, incarnation, worker, workers: setup.workers, park: setup.park })
-        };
+        let store =
+            |worker| Store::new(store::Config { me, incarnation, worker, workers: setup.workers, park: setup.park });
         let mut node = Self {
             published: None,
             adopted: None,
@@ -199,13 +198,8 @@ impl Node {
     /// The mesh is known: the consensus begins with what the disk holds.
     pub fn enter(&mut self, mesh: MeshId, settings: &MeshSettings, recovered: Recovered, now: Now) {
         let Candidate { id: me, role, .. } = self.setup.candidate;
-        let config = election::Config {
-            me,
-            role,
-            timing: settings.timing,
-            voters: settings.voters,
-            seed: self.setup.seed ^ 3,
-        };
+        let config =
+            election::Config { me, role, timing: settings.timing, voters: settings.voters, seed: self.setup.seed ^ 3 };
         self.mesh = Some(mesh);
         self.joining = None;
         self.election = Some(Election::new(config, recovered, now));
@@ -527,8 +521,12 @@ impl Node {
         }
         let mail = match message {
             PeerMessage::Election(message) => Mail::Election(election::Input::Peer { from: me, message }),
-            PeerMessage::Heartbeat(message) => Mail::Heartbeat(heartbeat::Input::Peer { from: me, incarnation, message }),
-            PeerMessage::Ownership(message) => Mail::Ownership(ownership::Input::Peer { from: me, incarnation, message }),
+            PeerMessage::Heartbeat(message) => {
+                Mail::Heartbeat(heartbeat::Input::Peer { from: me, incarnation, message })
+            }
+            PeerMessage::Ownership(message) => {
+                Mail::Ownership(ownership::Input::Peer { from: me, incarnation, message })
+            }
             PeerMessage::Chain(_) | PeerMessage::Relay(_) => panic!("{me:?} forwards to itself: {message:?}"),
         };
         self.mail.push_back(mail);

@@ -56,16 +56,16 @@ impl World {
             changed: Version(9),
             holders: vec![holder(1 + range * 3 / u64::from(RANGES), HolderState::Serving)],
             former: Vec::new(),
+            revived: None,
             cause: Cause::Placement,
         };
-        let dictionary = Dictionary {
-            mesh: MeshId(7),
-            version: Version(9),
-            settings: MeshSettings { factor: 1, ranges: RANGES, ..MeshSettings::default() },
-            roster: (1..=3).map(|number| (id(number), member(number))).collect(),
-            chains: (0..u64::from(RANGES)).map(|range| Arc::new(chain(range))).collect(),
-            gone: BTreeMap::new(),
-        };
+        let dictionary = Dictionary::assembled(
+            MeshId(7),
+            Version(9),
+            MeshSettings { factor: 1, ranges: RANGES, ..MeshSettings::default() },
+            (1..=3).map(|number| (id(number), member(number))).collect(),
+            (0..u64::from(RANGES)).map(|range| Arc::new(chain(range))).collect(),
+        );
         let published = Published {
             dictionary: Arc::new(dictionary),
             term: Term(3),

@@ -46,20 +46,17 @@ fn chain(head: Option<NodeId>, changed: u64) -> Arc<Chain> {
         changed: Version(changed),
         holders: head.map(holder).into_iter().collect(),
         former: Vec::new(),
+        revived: None,
         cause: Cause::Founded,
     })
 }
 
 /// All ranges at one head.
 fn dictionary(version: u64, head: Option<NodeId>) -> Dictionary {
-    Dictionary {
-        mesh: MeshId(7),
-        version: Version(version),
-        settings: MeshSettings { ranges: RANGES, ..MeshSettings::default() },
-        roster: [ME, TWO, THREE].map(|id| (id, member(id))).into(),
-        chains: (0..RANGES).map(|_| chain(head, version)).collect(),
-        gone: BTreeMap::new(),
-    }
+    let settings = MeshSettings { ranges: RANGES, ..MeshSettings::default() };
+    let roster = [ME, TWO, THREE].map(|id| (id, member(id))).into();
+    let chains = (0..RANGES).map(|_| chain(head, version)).collect();
+    Dictionary::assembled(MeshId(7), Version(version), settings, roster, chains)
 }
 
 fn adopt(dictionary: Dictionary) -> Input {

@@ -108,11 +108,7 @@ pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> A
     Ok(String::new())
 }
 
-fn each(
-    world: &mut World,
-    arguments: &mut Arguments,
-    act: impl Fn(&mut World, Host),
-) -> Result<(), Box<dyn Error>> {
+fn each(world: &mut World, arguments: &mut Arguments, act: impl Fn(&mut World, Host)) -> Result<(), Box<dyn Error>> {
     let names = arguments.rest();
     if names.is_empty() {
         return Err("whom?".into());

@@ -153,9 +153,8 @@ impl Story {
         let condition = conditions::parse(&arguments.rest())?;
         let remembered = self.remembered.clone();
         let world = self.world()?;
-        let came = world.until(within, |world| {
-            world.checkers.violation().is_some() || condition.holds(world, &remembered)
-        });
+        let came =
+            world.until(within, |world| world.checkers.violation().is_some() || condition.holds(world, &remembered));
         if let Some(violation) = world.checkers.violation() {
             return Err(violation.to_string().into());
         }

@@ -48,8 +48,7 @@ impl Summary {
         let Some(newest) = world.newest() else { return summary };
         let dictionary = &newest.dictionary;
         summary.version = dictionary.version;
-        summary.roster =
-            dictionary.roster.iter().map(|(id, member)| (world.name(*id), member.standing)).collect();
+        summary.roster = dictionary.roster.iter().map(|(id, member)| (world.name(*id), member.standing)).collect();
         summary.voters = newest.seats.voters.iter().map(|id| world.name(*id)).collect();
         summary.chains = dictionary
             .chains
@@ -62,7 +61,8 @@ impl Summary {
 
     /// All of it, on one line.
     pub(super) fn told(&self) -> String {
-        let commander = self.commander.as_ref().map_or("nobody".into(), |(name, term)| format!("{name} in term {term}"));
+        let commander =
+            self.commander.as_ref().map_or("nobody".into(), |(name, term)| format!("{name} in term {term}"));
         let roster: Vec<String> = self.roster.iter().map(|(name, standing)| format!("{name} {standing}")).collect();
         format!(
             "commander {commander}; version {}; roster {}; voters {}; heads {}; {} of {} ranges served; ended {:?}",
@@ -107,7 +107,12 @@ impl Summary {
             let _ = writeln!(lines, "voters: {} -> {}", listed(&old.voters), listed(&self.voters));
         }
         if self.heads() != old.heads() {
-            let _ = writeln!(lines, "heads: {} -> {}", if old.chains.is_empty() { "none".into() } else { old.heads() }, self.heads());
+            let _ = writeln!(
+                lines,
+                "heads: {} -> {}",
+                if old.chains.is_empty() { "none".into() } else { old.heads() },
+                self.heads()
+            );
         }
         let anew = self.chains.iter().zip(&old.chains).filter(|((_, new, _), (_, old, _))| new > old).count();
         if anew > 0 {

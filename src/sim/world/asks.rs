@@ -252,4 +252,3 @@ impl World {
         between(&mut self.random, (Duration::from_micros(20), Duration::from_micros(200)))
     }
 }
-

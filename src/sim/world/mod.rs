@@ -320,9 +320,8 @@ impl World {
             )
         });
         self.checkers.observe(self.queue.now(), &Fact::Published { node, life, published: &published });
-        let is_newer = |old: &Arc<Published>| {
-            (old.dictionary.version, old.term) < (published.dictionary.version, published.term)
-        };
+        let is_newer =
+            |old: &Arc<Published>| (old.dictionary.version, old.term) < (published.dictionary.version, published.term);
         if self.newest.as_ref().is_none_or(is_newer) {
             self.newest = Some(published.clone());
         }

@@ -29,7 +29,9 @@ impl World {
         };
         let frame = (encoded(message), kind);
         match self.host_of(from, to) {
-            Some(host) => self.on_network_change(|network, context| network.send(from, (host, to), lane, frame, context)),
+            Some(host) => {
+                self.on_network_change(|network, context| network.send(from, (host, to), lane, frame, context))
+            }
             None => self.on_network_change(|network, context| network.send_to_caller(from, to, lane, frame, context)),
         }
     }
@@ -52,8 +54,7 @@ impl World {
         let mut random = self.random.clone();
         {
             let now = self.queue.now();
-            let context =
-                &mut network::Context { now, later: &mut later, news: &mut news, random: &mut random };
+            let context = &mut network::Context { now, later: &mut later, news: &mut news, random: &mut random };
             network.on_event(event, |from, to, lane| self.greet(from, to, lane), context);
         }
         self.network = network;
@@ -257,7 +258,9 @@ impl World {
     }
 
     fn ask_owner(&mut self, host: Host, process: u64, address: String, asked: Host) {
-        let Some(candidate) = self.places[host.0].node.as_ref().map(|node| node.setup.candidate.clone()) else { return };
+        let Some(candidate) = self.places[host.0].node.as_ref().map(|node| node.setup.candidate.clone()) else {
+            return;
+        };
         let connection = self.next();
         let joiner = Joiner { host, process, address, asked: (asked, self.places[asked.0].process) };
         self.joiners.insert(connection, joiner);
