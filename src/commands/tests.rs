@@ -12,7 +12,7 @@ use super::connection::{Needs, needs, run};
 use super::view::{ConnectionState, Door, Identity, View};
 use super::*;
 use crate::keyspace::Keyspace;
-use crate::machines::dictionary::Dictionary;
+use crate::machines::dictionary::{Dictionary, Gone};
 use crate::machines::election::Published;
 use crate::messages::chain::{Change, Value};
 use crate::messages::client::{Reply, Request};
@@ -21,7 +21,7 @@ use crate::messages::ownership::{
     Addresses, Candidate, Chain, Holder, HolderState, MeshSettings, OnTotalLoss, Role, Standing,
 };
 use crate::resp::Protocol;
-use crate::types::{Incarnation, MeshId, NodeId, Now, RangeId, Slot, Term};
+use crate::types::{Incarnation, MeshId, NodeId, Now, RangeId, Slot, Term, Version};
 
 const RANGES: usize = 64;
 
@@ -394,7 +394,7 @@ fn hello_answers_in_every_state() {
 
     let reply = hello(published(|_, dictionary| {
         dictionary.roster.clear();
-        dictionary.gone.insert(NodeId(1), Incarnation(1));
+        dictionary.gone.insert(NodeId(1), Gone { incarnation: Incarnation(1), version: Version(1) });
     }));
     assert_eq!((state(&reply), field(&reply, "commander")), (Reply::text("gone"), Reply::Null));
 }
