@@ -136,9 +136,6 @@ impl Supervisor {
             console = %me.addresses.console, data_dir = %settings.node.data_dir.display(), workers,
             "started"
         );
-        for notice in settings.notices() {
-            tracing::warn!("{notice}");
-        }
         let control = Arbiter::new().handle();
         let arbiters: Vec<ArbiterHandle> = (0..workers).map(|_| Arbiter::new().handle()).collect();
         let node = Arc::new(Node::new(settings, me, workers, context.address()));
@@ -167,7 +164,7 @@ impl Supervisor {
 
     /// This node belongs to a mesh: consensus begins where the journal ends.
     fn take_part(&mut self, mesh: MeshId) {
-        let mut journal = self.journal.take().expect("a node joins one mesh, once");
+        let journal = self.journal.take().expect("a node joins one mesh, once");
         let recovered = match journal.recover() {
             Ok(recovered) => recovered,
             Err(error) => return self.end(&error.to_string(), Ending::ByError),
