@@ -40,6 +40,8 @@ pub(super) struct Successor {
     pub in_step: bool,
     /// The stamp it was asked about, while it is not in step.
     pub asked: Option<Stamp>,
+    /// From which stamp on it was last sent what it missed, and when.
+    repaired: Option<(Stamp, Instant)>,
     /// The last write sent to it.
     pub sent: Stamp,
     /// Whether it has acknowledged anything in this epoch: then its copy is whole.
@@ -106,6 +108,7 @@ impl Successor {
             serves: holder.state.serves(),
             in_step: false,
             asked: None,
+            repaired: None,
             sent: Stamp::default(),
             acks: false,
             acked: Sequence(0),
@@ -151,7 +154,12 @@ impl Holding {
     pub(super) fn on_hello(&mut self, applied: Stamp, refused: u32, ctx: &mut Context) {
         let Some(successor) = &self.successor else { return };
         if self.backlog.knows(applied) {
-            return self.repair(applied, ctx);
+            // A second Hello that crossed the answer to the first. If that answer was lost, it is said again in a beat.
+            let again = |(from, then)| from == applied && ctx.instant() < then + ctx.around.timing.beat();
+            if !successor.in_step || !successor.repaired.is_some_and(again) {
+                self.repair(applied, ctx);
+            }
+            return;
         }
         // G5, G6: nobody who serves has what its predecessor lacks, or lacks what is clean. This belief is broken.
         assert!(
@@ -173,6 +181,7 @@ impl Holding {
         let Some(successor) = &mut self.successor else { return };
         successor.in_step = true;
         successor.sent = from;
+        successor.repaired = Some((from, ctx.instant()));
         successor.bind_at = bind_at;
         let to = successor.node;
         ctx.around.transfers.writes_repaired += missed;

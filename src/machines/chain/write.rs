@@ -2,16 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::commands;
+use crate::commands::{self, Route, Work};
 use crate::machines::chain::queue::{Asked, Fate};
 use crate::machines::chain::{Context, Holding, Parking};
 use crate::messages::chain::{ChainMessage, Change, Write};
-use crate::types::{Instant, Now, Sequence, Stamp};
-
-/// Commands of which it is known that they look at nothing but the keys among their words. Of any other it is assumed that
-/// it looks at the whole range.
-const BY_KEY: &[&[u8]] =
-    &[b"GET", b"MGET", b"EXISTS", b"TTL", b"PTTL", b"TYPE", b"STRLEN", b"EXPIRETIME", b"PEXPIRETIME", b"TOUCH"];
+use crate::types::{Instant, Sequence, Stamp};
 
 impl Holding {
     /// Carries a command out, and answers it, or keeps its answer until it may be given. Hands it back if it has to wait
@@ -22,20 +17,17 @@ impl Holding {
             return Err(asked);
         }
         self.advance(ctx);
-        // G9: who finds a key expired answers as after its deletion, which is a write and has to be clean first.
-        let over = self.over(&asked.request.words, ctx.now);
-        if !over.is_empty() {
-            if !self.numbers(ctx) {
-                return Err(asked);
-            }
-            self.number(over.into_iter().map(Change::Delete).collect(), ctx);
+        // G9: a command that finds a key expired has its deletion among its changes, even a read. One that looks at all keys
+        // is answered as after the deletions that are due.
+        if self.expires_now(ctx) && !commands::resolve(&asked.request.words).is_ok_and(by_key) {
+            self.expire(ctx);
         }
         let executed = commands::execute(&self.keyspace, ctx.now, &asked.request.words);
         let (needed, fate) = if executed.changes.is_empty() {
-            let dirty = self.looks_at_dirty(&asked.request.words);
+            let dirty = self.clean < self.applied.sequence && self.looks_at_dirty(&asked.request.words);
             (if dirty { self.applied.sequence } else { Sequence(0) }, Fate::Read)
         } else {
-            if !self.numbers(ctx) || !self.has_copies(ctx) {
+            if !self.numbers(ctx) || asked.request.write && !self.has_copies(ctx) {
                 return Err(asked);
             }
             self.number(executed.changes, ctx);
@@ -200,12 +192,15 @@ impl Holding {
 
     /// Deletes keys whose time has come, as the head's writes, a few a step (G9).
     pub(super) fn expire(&mut self, ctx: &mut Context) {
-        let due = self.keyspace.next_expiry().is_some_and(|end| end <= ctx.now.wall_ms);
-        if !due || !self.heads() || !self.numbers(ctx) {
+        if !self.expires_now(ctx) || !self.heads() || !self.numbers(ctx) {
             return;
         }
         let over = self.keyspace.expired(ctx.now.wall_ms, ctx.around.limits.keys_a_step);
         self.number(over.into_iter().map(Change::Delete).collect(), ctx);
+    }
+
+    fn expires_now(&self, ctx: &Context) -> bool {
+        self.keyspace.next_expiry().is_some_and(|end| end <= ctx.now.wall_ms)
     }
 
     /// When the next key has to be deleted.
@@ -225,26 +220,16 @@ impl Holding {
         }
     }
 
-    /// The keys among these words whose time has come. Any word may be taken for a key: one that is none is not there.
-    fn over(&self, words: &[Bytes], now: Now) -> Vec<Bytes> {
-        if self.keyspace.next_expiry().is_none_or(|end| end > now.wall_ms) {
-            return Vec::new();
-        }
-        let is_over = |key: &&Bytes| {
-            self.keyspace.peek(key).is_some_and(|value| value.expires_ms.is_some_and(|end| end <= now.wall_ms))
-        };
-        let mut over: Vec<Bytes> = words.iter().skip(1).filter(is_over).cloned().collect();
-        over.sort_unstable();
-        over.dedup();
-        over
-    }
-
     /// Whether a command looks at a key that is dirty.
     fn looks_at_dirty(&self, words: &[Bytes]) -> bool {
-        if self.clean == self.applied.sequence {
-            return false;
+        match commands::resolve(words) {
+            Ok(spec) if by_key(spec) => commands::keys(spec, words).any(|key| self.dirty.has(key, self.clean)),
+            _ => true,
         }
-        let by_key = words.first().is_some_and(|name| BY_KEY.iter().any(|known| name.eq_ignore_ascii_case(known)));
-        !by_key || words[1..].iter().any(|key| self.dirty.has(key, self.clean))
     }
+}
+
+/// Whether a command looks at nothing but the keys among its words.
+fn by_key(spec: &commands::Spec) -> bool {
+    matches!(spec.work, Work::Data(Route::Keys, _))
 }

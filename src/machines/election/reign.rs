@@ -312,7 +312,7 @@ impl Election {
         }
     }
 
-    fn propose_seats(&mut self, change: &SeatsChange) {
+    pub(super) fn propose_seats(&mut self, change: &SeatsChange) {
         let proposed = self.node.propose_conf_change(convert::change_bytes(change), convert::change_in(change));
         if let Err(error) = proposed {
             tracing::debug!(%error, "a change of seats has to wait");

@@ -46,6 +46,8 @@ struct CaughtUp {
 #[derive(Debug)]
 struct Parking {
     epoch: Epoch,
+    /// Who is to lead then.
+    to: NodeId,
     since: Instant,
     sent: Instant,
 }
@@ -108,9 +110,9 @@ impl Evidence {
         self.parking.get(&range).filter(|order| order.epoch == chain.epoch).map(|order| order.since)
     }
 
-    /// Whether the head has been told, in this epoch, to park.
-    pub fn is_parking(&self, range: RangeId, epoch: Epoch) -> bool {
-        self.parking.get(&range).is_some_and(|order| order.epoch == epoch)
+    /// Who is to lead once the head has parked, if it was told to in this epoch.
+    pub fn next_head(&self, range: RangeId, epoch: Epoch) -> Option<NodeId> {
+        self.parking.get(&range).filter(|order| order.epoch == epoch).map(|order| order.to)
     }
 
     /// How many heads are parked, or told to be.
@@ -119,7 +121,7 @@ impl Evidence {
     }
 
     /// Notes that a head is to be told to park; false if it was told less than `pause` ago.
-    pub fn order_park(&mut self, now: Instant, range: RangeId, epoch: Epoch, pause: Duration) -> bool {
+    pub fn order_park(&mut self, now: Instant, range: RangeId, epoch: Epoch, to: NodeId, pause: Duration) -> bool {
         match self.parking.get_mut(&range) {
             Some(order) if order.epoch == epoch => {
                 let due = now.since(order.sent) >= pause;
@@ -127,7 +129,7 @@ impl Evidence {
                 due
             }
             _ => {
-                self.parking.insert(range, Parking { epoch, since: now, sent: now });
+                self.parking.insert(range, Parking { epoch, to, since: now, sent: now });
                 true
             }
         }

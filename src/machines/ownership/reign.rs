@@ -6,6 +6,7 @@
 //! twice and a proposal of unknown outcome is simply looked at again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::machines::dictionary::Dictionary;
@@ -74,7 +75,8 @@ struct Needs {
     changes: Vec<(Urgency, SetChain)>,
     joins: Vec<(usize, SetChain)>,
     vouch: BTreeMap<NodeId, Vec<(RangeId, Epoch)>>,
-    park: Vec<(RangeId, Epoch, NodeId)>,
+    /// Range, epoch, head, and who is to lead.
+    park: Vec<(RangeId, Epoch, NodeId, NodeId)>,
     waiting: BTreeMap<Why, usize>,
 }
 
@@ -152,7 +154,15 @@ impl Reign {
             return;
         }
         let (_, drones) = of.clone().expect("just made");
-        let present = dictionary.chains.iter().map(|chain| present(dictionary, chain)).collect();
+        let present = |(range, chain): (RangeId, &Arc<Chain>)| {
+            let mut present = present(dictionary, chain);
+            // A hand-over under way counts as done, or the next plan might choose other ranges for the same end.
+            if let Some(next) = self.evidence.next_head(range, chain.epoch) {
+                present.holders.sort_by_key(|node| *node != next);
+            }
+            present
+        };
+        let present = dictionary.ranges().map(present).collect();
         let factor = usize::from(dictionary.settings.factor);
         self.target = Target { of, plan: placement::plan(&PlacementInput { drones, factor, present }) };
     }
@@ -186,7 +196,7 @@ impl Reign {
                 Need::Vouch(by) => {
                     by.iter().for_each(|h| needs.vouch.entry(h.node).or_default().push((range, chain.epoch)));
                 }
-                Need::Park(head) => needs.park.push((range, chain.epoch, head.node)),
+                Need::Park(head, to) => needs.park.push((range, chain.epoch, head.node, to)),
                 Need::CallOff(change) => {
                     called_off.push(range);
                     needs.changes.push((Urgency::Lost, change));
@@ -251,19 +261,18 @@ impl Reign {
 
     /// G20. The order is repeated each beat until the head has parked, or is let go.
     fn order_to_park(&mut self, now: Instant, needs: &Needs, beat: Duration, effects: &mut Vec<Effect>) {
-        for (range, epoch, head) in &needs.park {
-            let chain_has_order = self.evidence.is_parking(*range, *epoch);
-            if !chain_has_order && self.evidence.parking_count() >= PARKED {
+        for (range, epoch, head, to) in needs.park.iter().copied() {
+            let told = self.evidence.next_head(range, epoch).is_some();
+            if !told && self.evidence.parking_count() >= PARKED {
                 continue;
             }
-            if !self.evidence.order_park(now, *range, *epoch, beat) {
+            if !self.evidence.order_park(now, range, epoch, to, beat) {
                 continue;
             }
-            let (range, epoch) = (*range, *epoch);
-            effects.push(if *head == self.me {
+            effects.push(if head == self.me {
                 Effect::Park { range, epoch }
             } else {
-                Effect::Send { to: *head, message: OwnershipMessage::Park { range, epoch } }
+                Effect::Send { to: head, message: OwnershipMessage::Park { range, epoch } }
             });
         }
     }
@@ -277,7 +286,7 @@ impl Reign {
             if let Some(text) = words(dictionary, *why) {
                 let node = match why {
                     Why::Silent(node) | Why::Copy(node) => Some(*node),
-                    Why::Loading | Why::Operator | Why::Drones => None,
+                    Why::Loading | Why::Busy | Why::Operator | Why::Drones => None,
                 };
                 effects.push(Effect::Note(Event {
                     kind: EventKind::Noticed,
@@ -296,7 +305,10 @@ impl Reign {
     pub fn doing(&self, dictionary: &Dictionary) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         for (why, ranges) in &self.waiting {
-            let text = words(dictionary, *why).unwrap_or_else(|| "a joiner is receiving its copy".into());
+            let text = words(dictionary, *why).unwrap_or_else(|| match why {
+                Why::Busy => "the head was too busy to hand over, and is asked again soon".into(),
+                _ => "a joiner is receiving its copy".into(),
+            });
             lines.push(format!("{ranges} ranges: {text}"));
         }
         let parked = self.evidence.parking_count();
@@ -360,7 +372,7 @@ fn present(dictionary: &Dictionary, chain: &Chain) -> Present {
 /// What is waited for, in words; none for what ends by itself.
 fn words(dictionary: &Dictionary, why: Why) -> Option<String> {
     Some(match why {
-        Why::Loading => return None,
+        Why::Loading | Why::Busy => return None,
         Why::Silent(node) => match dictionary.settings.give_up_after() {
             Some(span) => {
                 let span = dictionary.settings.timing.giver(span);

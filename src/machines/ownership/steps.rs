@@ -34,9 +34,9 @@ pub(super) enum Need {
     Join(SetChain),
     /// One of these must say first that it serves the range (G19).
     Vouch(Vec<Holder>),
-    /// The head must park first (G20).
-    Park(Holder),
-    /// The head did not park in time, or need not any more: let it go.
+    /// The head must park first (G20), so that this node can lead.
+    Park(Holder, NodeId),
+    /// The head did not park in time: let it go, and try again later.
     CallOff(SetChain),
 }
 
@@ -45,6 +45,8 @@ pub(super) enum Need {
 pub(super) enum Why {
     /// A joiner has not caught up.
     Loading,
+    /// A head did not park in time; it is told again later.
+    Busy,
     /// Nobody who serves the range is heard, and silence is no death.
     Silent(NodeId),
     /// All who served are dead, and a newer copy than any at hand may come back.
@@ -165,7 +167,7 @@ impl View<'_> {
         }
         // Parked by a commander before this one: clients need not wait for the joiner.
         if self.evidence.has_parked(range, chain) {
-            return self.call_off(range, chain);
+            return Need::Change(Urgency::Lost, self.let_go(range, chain));
         }
         Need::Wait(Why::Loading)
     }
@@ -219,15 +221,15 @@ impl View<'_> {
             // A head with many dirty writes needs a while; clients are held only so long.
             self.now.since(since) >= timing.failure_timeout * 2
         });
-        let next = if parked { Need::Change(Urgency::Progress, change) } else { Need::Park(head) };
+        let next = if parked { Need::Change(Urgency::Progress, change) } else { Need::Park(head, to) };
         let ready = match self.once_vouched(range, chain, &head, None, next.clone()) {
             Need::Vouch(vouchers) if leaves => Need::Vouch(vouchers),
             _ => next,
         };
         match ready {
             Need::Change(..) => ready,
-            _ if late => self.call_off(range, chain),
-            Need::Park(_) if self.evidence.has_balked(self.now, range, timing.seat_timeout()) => Need::Nothing,
+            _ if late => Need::CallOff(self.let_go(range, chain)),
+            Need::Park(..) if self.evidence.has_balked(self.now, range, timing.seat_timeout()) => Need::Wait(Why::Busy),
             _ => ready,
         }
     }
@@ -237,7 +239,7 @@ impl View<'_> {
     fn tidy(&self, range: RangeId, chain: &Chain) -> Need {
         let parked = self.evidence.has_parked(range, chain) || self.evidence.parking_since(range, chain).is_some();
         if parked {
-            return self.call_off(range, chain);
+            return Need::Change(Urgency::Lost, self.let_go(range, chain));
         }
         let holders = self.marked(range, &chain.holders);
         if holders != chain.holders {
@@ -246,8 +248,9 @@ impl View<'_> {
         Need::Nothing
     }
 
-    fn call_off(&self, range: RangeId, chain: &Chain) -> Need {
-        Need::CallOff(self.change(range, chain, self.marked(range, &chain.holders), Cause::CalledOff))
+    /// A hand-over is called off by a new epoch with the same chain (G20).
+    fn let_go(&self, range: RangeId, chain: &Chain) -> SetChain {
+        self.change(range, chain, self.marked(range, &chain.holders), Cause::CalledOff)
     }
 
     /// The members with the marks that the target asks for: who is not wanted is Leaving.

@@ -87,10 +87,16 @@ impl Watch {
         self.hears(dictionary, holder.node, holder.incarnation)
     }
 
-    /// Whether ranges may be placed at a node: a drone that stands Up and is heard.
+    /// Whether ranges may be placed at a node: a drone that is heard and does not drain. What this commander hears itself
+    /// counts before the roster says so: ranges would else be moved away from a node in the moment it is back.
     pub fn can_be_given(&self, dictionary: &Dictionary, member: &Member) -> bool {
         let node = &member.node;
-        node.role == Role::Drone && member.standing == Standing::Up && self.hears(dictionary, node.id, node.incarnation)
+        let stands = match member.standing {
+            Standing::Up => true,
+            Standing::Joining | Standing::Suspect => self.has_heard(node.id, node.incarnation),
+            Standing::Draining => false,
+        };
+        node.role == Role::Drone && stands && self.hears(dictionary, node.id, node.incarnation)
     }
 
     /// For how long a life has been silent when it is given up (G24).

@@ -205,7 +205,8 @@ impl World {
         state.life += 1;
         let config = Config { me: id(node), role: state.role, timing, voters: 5, seed: seed + state.life };
         state.machine = Some(Election::new(config, state.disk.clone(), now));
-        state.ended = None;
+        // A version may fall from one life to the next: the new life has leases of nobody and serves nothing yet.
+        (state.ended, state.published) = (None, None);
         self.step(id(node), Input::Timer);
     }
 
