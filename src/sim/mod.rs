@@ -10,8 +10,12 @@
 //! the machines of one process are wired, as `actors` wires them.
 
 pub mod checker;
+pub mod client;
 pub mod clock;
 pub mod disk;
 pub mod network;
+pub mod node;
 pub mod queue;
+pub mod script;
 pub mod trace;
+pub mod world;

@@ -72,6 +72,8 @@ pub enum Out {
     Say(String),
     /// This process ends, and why.
     End(String),
+    /// This process ends and another begins with the same disk, and why.
+    BeginAgain(String),
 }
 
 /// How a node begins.
@@ -164,9 +166,8 @@ impl Node {
     /// A process that begins: as a member of a mesh if its disk knows one, else as one that looks for one.
     pub fn start(setup: Setup, known: Option<(MeshId, MeshSettings, Recovered)>, now: Now, out: &mut Vec<Out>) -> Self {
         let Candidate { id: me, incarnation, .. } = setup.candidate;
-        let store = |worker| {
-            Store::new(store::Config { me, incarnation, worker, workers: setup.workers, park: setup.park })
-        };
+        let store =
+            |worker| Store::new(store::Config { me, incarnation, worker, workers: setup.workers, park: setup.park });
         let mut node = Self {
             published: None,
             adopted: None,
@@ -197,13 +198,8 @@ impl Node {
     /// The mesh is known: the consensus begins with what the disk holds.
     pub fn enter(&mut self, mesh: MeshId, settings: &MeshSettings, recovered: Recovered, now: Now) {
         let Candidate { id: me, role, .. } = self.setup.candidate;
-        let config = election::Config {
-            me,
-            role,
-            timing: settings.timing,
-            voters: usize::from(settings.voters),
-            seed: self.setup.seed ^ 3,
-        };
+        let config =
+            election::Config { me, role, timing: settings.timing, voters: settings.voters, seed: self.setup.seed ^ 3 };
         self.mesh = Some(mesh);
         self.joining = None;
         self.election = Some(Election::new(config, recovered, now));
@@ -479,6 +475,7 @@ impl Node {
                 self.to_stores(|| store::Input::Vouch { id, ranges: ranges.clone() });
             }
             ownership::Effect::Note(event) => out.push(Out::Note(event)),
+            ownership::Effect::BeginAgain(reason) => out.push(Out::BeginAgain(reason)),
         }
     }
 
@@ -524,8 +521,12 @@ impl Node {
         }
         let mail = match message {
             PeerMessage::Election(message) => Mail::Election(election::Input::Peer { from: me, message }),
-            PeerMessage::Heartbeat(message) => Mail::Heartbeat(heartbeat::Input::Peer { from: me, incarnation, message }),
-            PeerMessage::Ownership(message) => Mail::Ownership(ownership::Input::Peer { from: me, incarnation, message }),
+            PeerMessage::Heartbeat(message) => {
+                Mail::Heartbeat(heartbeat::Input::Peer { from: me, incarnation, message })
+            }
+            PeerMessage::Ownership(message) => {
+                Mail::Ownership(ownership::Input::Peer { from: me, incarnation, message })
+            }
             PeerMessage::Chain(_) | PeerMessage::Relay(_) => panic!("{me:?} forwards to itself: {message:?}"),
         };
         self.mail.push_back(mail);
