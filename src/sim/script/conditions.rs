@@ -111,7 +111,7 @@ fn is_settled(world: &World, count: usize) -> bool {
     let Some(newest) = world.newest() else { return false };
     let dictionary = &newest.dictionary;
     let seats = &newest.seats;
-    let wanted = usize::from(dictionary.settings.voters).min(count);
+    let wanted = world.seats_for(count);
     dictionary.roster.len() == count
         && dictionary.roster.values().all(|member| member.standing == Standing::Up)
         && seats.voters.len() == wanted

@@ -184,8 +184,9 @@ impl Nemesis {
         let removed = place.ended.as_ref().is_some_and(|reason| reason.contains("removed"));
         if removed || known.is_some_and(|node| self.gone.contains(&node)) {
             self.gone.extend(known);
-            place.disk.wipe();
+            world.lose_disk(host);
         }
+        let place = &mut world.places[host.0];
         if place.disk.health.refusal().is_some() {
             place.disk.health = Health::Well;
         }
@@ -228,10 +229,12 @@ impl Nemesis {
                 let other = self.other(world, one)?;
                 for _ in 0..5 {
                     world.cut(one, other);
-                    let until = world.now() + between(&mut self.random, (Duration::from_millis(1), Duration::from_secs(1)));
+                    let until =
+                        world.now() + between(&mut self.random, (Duration::from_millis(1), Duration::from_secs(1)));
                     self.wait(world, until);
                     world.heal(one, other);
-                    let until = world.now() + between(&mut self.random, (Duration::from_millis(1), Duration::from_secs(1)));
+                    let until =
+                        world.now() + between(&mut self.random, (Duration::from_millis(1), Duration::from_secs(1)));
                     self.wait(world, until);
                 }
             }

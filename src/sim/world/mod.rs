@@ -321,8 +321,11 @@ impl World {
             )
         });
         self.checkers.observe(self.queue.now(), &Fact::Published { node, life, published: &published });
-        let is_newer =
-            |old: &Arc<Published>| (old.dictionary.version, old.term) < (published.dictionary.version, published.term);
+        // Seats change without a new version; of those the commander knows first.
+        let is_newer = |old: &Arc<Published>| {
+            let (old, new) = ((old.dictionary.version, old.term), (published.dictionary.version, published.term));
+            old < new || old == new && published.commanding
+        };
         if self.newest.as_ref().is_none_or(is_newer) {
             self.newest = Some(published.clone());
         }
