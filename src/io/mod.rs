@@ -1,1 +1,5 @@
-//! (story to be written by its owner)
+//! The operating system, ignorant of every protocol: the clock, sockets, and the journal on disk.
+
+pub mod clock;
+pub mod journal;
+pub mod sockets;

@@ -7,6 +7,7 @@
 use crate::types::{Instant, Now};
 
 pub mod chain;
+pub mod chronicle;
 pub mod dictionary;
 pub mod door;
 pub mod election;

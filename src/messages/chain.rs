@@ -29,12 +29,14 @@ impl ChainFrame {
 /// What members of a chain say to each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ChainMessage {
-    /// To the predecessor, on each new link and epoch: this is the last write I applied.
+    /// To the predecessor, on each new link and epoch, and each beat until it is answered: this is the last write I applied.
     Hello {
         /// Its stamp; zero for an empty copy.
         applied: Stamp,
+        /// The newest streaming of this epoch that came to nothing here: begin another. Zero for none.
+        refused: u32,
     },
-    /// To the successor: apply these after `previous`.
+    /// To the successor: apply these after `previous`. Without writes it asks: is that the last you applied?
     Forward {
         /// Stamp of the write before the first.
         previous: Stamp,
@@ -48,23 +50,33 @@ pub enum ChainMessage {
     },
     /// To a joiner, in the order in which the source read them: replaces these keys. The first drops what was there.
     Chunk {
-        /// Counts from 0 in one streaming.
+        /// Which streaming; counts from 1 in an epoch, so that what is left of an earlier one is known as such.
+        streaming: u32,
+        /// Counts from 0 in one streaming, chunks and streamed writes together.
         part: u32,
         /// Keys and what they hold.
         entries: Vec<(Bytes, Value)>,
         /// Set in the last chunk: the stamp up to which the copy is now complete.
         complete: Option<Stamp>,
     },
-    /// To a joiner while it is being streamed: a write that happened meanwhile, in the same lane (G8).
+    /// To a joiner while it is being streamed: writes that happened meanwhile, in the same lane (G8).
     Streamed {
+        /// Which streaming.
+        streaming: u32,
+        /// Counts with the chunks.
+        part: u32,
         /// The writes, in order.
         writes: Vec<Write>,
     },
     /// From a joiner that is being streamed: I have applied parts up to here, send more.
     Received {
+        /// Which streaming.
+        streaming: u32,
         /// The part.
         part: u32,
     },
+    /// From a parked head to the others: I never answer in this epoch again (G21).
+    Released,
 }
 
 /// One write of a range: what it made of its keys.

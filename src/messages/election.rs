@@ -33,11 +33,10 @@ pub struct ElectionMessage {
     /// Where a rejecting follower would continue.
     pub reject_hint: u64,
     /// Names a quorum round.
+    #[serde(with = "bytes_as_blob")]
     pub context: Vec<u8>,
-    /// How many drones the sender hears, for elections between equals.
+    /// How many nodes the sender hears, for elections between equals; zero where it does not say.
     pub priority: i64,
-    /// Kept by the library for a request snapshot.
-    pub request_snapshot: u64,
 }
 
 impl ElectionMessage {
@@ -60,13 +59,7 @@ pub enum MessageKind {
     Snapshot,
     Heartbeat,
     HeartbeatResponse,
-    TransferLeader,
     TimeoutNow,
-    ReadIndex,
-    ReadIndexResponse,
-    Propose,
-    SnapshotStatus,
-    Unreachable,
 }
 
 /// One record of the agreed log.
@@ -87,8 +80,29 @@ pub enum Payload {
     Empty,
     /// A command for the dictionary, encoded by `wire`.
     Command(#[serde(with = "bytes_as_blob")] Vec<u8>),
-    /// A change of voters and learners, in the library's encoding (empty: leave the joint configuration).
-    Seats(#[serde(with = "bytes_as_blob")] Vec<u8>),
+    /// A change of voters and learners.
+    Seats(SeatsChange),
+}
+
+/// A change of who counts. One that changes more than one seat takes two steps (joint consensus): in between both the old
+/// and the new majority must agree. The empty change is the second step: from now on the new majority alone counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeatsChange {
+    /// Who votes from now on.
+    pub voters: Vec<NodeId>,
+    /// Who learns from now on, and does not vote.
+    pub learners: Vec<NodeId>,
+    /// Who does neither.
+    pub gone: Vec<NodeId>,
+    /// Why, as one line for an operator.
+    pub why: String,
+}
+
+impl SeatsChange {
+    /// Whether this is the second step of a change.
+    pub fn completes(&self) -> bool {
+        self.voters.is_empty() && self.learners.is_empty() && self.gone.is_empty()
+    }
 }
 
 /// The dictionary as of one place of the log, with who counted there.
@@ -145,7 +159,8 @@ pub struct Save {
     pub number: u64,
     /// The new hard state, if it changed.
     pub hard: Option<HardState>,
-    /// A snapshot that replaces all log records up to its index, and, if the log does not reach it, all records.
+    /// A snapshot. Where the log holds the snapshot's last record (same place, same term), records up to that place are
+    /// dropped; otherwise the log has taken another course, and all records are.
     pub snapshot: Option<Snapshot>,
     /// Records to append; any record at or after the first one's place is removed before.
     pub entries: Vec<Entry>,
@@ -162,12 +177,32 @@ pub struct Recovered {
     pub entries: Vec<Entry>,
 }
 
+impl Recovered {
+    /// What a journal holds after one more write: the meaning of [`Save`], for every journal there is.
+    pub fn absorb(&mut self, save: &Save) {
+        if let Some(hard) = save.hard {
+            self.hard = hard;
+        }
+        if let Some(snapshot) = &save.snapshot {
+            let reached = self.entries.iter().any(|entry| entry.index == snapshot.index && entry.term == snapshot.term);
+            self.entries.retain(|entry| reached && entry.index > snapshot.index);
+            self.snapshot = Some(snapshot.clone());
+        }
+        if let Some(first) = save.entries.first() {
+            self.entries.retain(|entry| entry.index < first.index);
+            self.entries.extend(save.entries.iter().cloned());
+        }
+    }
+}
+
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("Empty"),
             Self::Command(data) => write!(f, "Command({} bytes)", data.len()),
-            Self::Seats(data) => write!(f, "Seats({} bytes)", data.len()),
+            Self::Seats(change) => {
+                write!(f, "Seats(voters {:?}, learners {:?}, gone {:?})", change.voters, change.learners, change.gone)
+            }
         }
     }
 }

@@ -4,9 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{Incarnation, NodeId, Term, Version};
 
-/// Names one asking for leases. Rises within an incarnation, never used again by a later one.
+/// Names one asking for leases. Never used again, not even by a later life of the asker (G13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct AskId(pub u64);
+pub struct AskId {
+    /// The asker's life.
+    pub life: Incarnation,
+    /// Rises within it.
+    pub number: u64,
+}
 
 /// Said between nodes on the control lane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,9 +38,9 @@ pub enum HeartbeatMessage {
 /// A sign of life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beacon {
-    /// The newest term the sender knows.
+    /// The newest term the sender's own election machine knows: never hearsay, or a rumour would outlive its cause.
     pub term: Term,
-    /// Who rules in it, if the sender knows.
+    /// Who rules in it, if that machine knows.
     pub commander: Option<NodeId>,
     /// The dictionary version the sender has adopted.
     pub version: Version,

@@ -72,6 +72,9 @@ pub struct Greeting {
     pub lane: Lane,
     /// Fresh random bytes, for the proof that the other side knows the mesh secret.
     pub nonce: [u8; 16],
+    /// The dictionary version the caller has. A node that has slept and knows an older one cannot say that the caller
+    /// is not on the roster.
+    pub version: Version,
 }
 
 /// What the called side answers.

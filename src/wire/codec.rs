@@ -273,7 +273,6 @@ mod tests {
             reject_hint: 0,
             context: vec![1, 2],
             priority: -1,
-            request_snapshot: 0,
         }
     }
 

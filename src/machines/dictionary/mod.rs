@@ -114,6 +114,18 @@ impl Dictionary {
         }
     }
 
+    /// A dictionary of any roster and chains, for the tests of other machines.
+    #[cfg(test)]
+    pub fn assembled(
+        mesh: MeshId,
+        version: Version,
+        settings: MeshSettings,
+        roster: BTreeMap<NodeId, Member>,
+        chains: Vec<Arc<Chain>>,
+    ) -> Self {
+        Self { mesh, version, settings, roster, counts: Counts::of(&chains), chains, gone: BTreeMap::new() }
+    }
+
     /// Applies a committed command. Version rises by one with each command that changes anything. The events tell people
     /// what changed; they name no term, which the election machine fills in.
     pub fn apply(&mut self, command: &Command) -> (Applied, Vec<Event>) {

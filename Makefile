@@ -1,0 +1,55 @@
+# The front door. `make` alone lists the targets; CI calls the same ones.
+
+CARGO ?= cargo
+TOOLS := $(CURDIR)/target/tools
+DENY_VERSION := 0.20.2
+COMPOSE ?= $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
+COMPOSE_FILE := docker/docker-compose.yml
+SEEDS ?= 1..1000
+MINUTES ?= 10
+N ?= 2
+
+.PHONY: help run test verify fix build sim up scale down test-docker
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+run: build ## Start a three-node mesh on this machine (release build; Ctrl-C stops it)
+	./target/release/keyval local
+
+test: ## Run all tests: facts, stories, random seeds, real processes
+	$(CARGO) test --locked
+
+verify: ## Check format, lints, docs and licences; changes nothing
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
+	$(MAKE) --no-print-directory $(TOOLS)/bin/cargo-deny
+	$(TOOLS)/bin/cargo-deny --offline --log-level error check licenses bans sources
+	@docker/advisories.sh $(TOOLS)/bin/cargo-deny
+
+fix: ## Format, and apply what the linter can mend by itself
+	$(CARGO) fmt
+	$(CARGO) clippy --fix --allow-dirty --allow-staged --all-targets
+	$(CARGO) fmt
+
+build: ## Build the release binary
+	$(CARGO) build --release --locked
+
+sim: build ## Random worlds under the checkers: make sim SEEDS=1..1000 MINUTES=10
+	./target/release/keyval sim run --seeds $(SEEDS) --minutes $(MINUTES)
+
+up: ## Start a founder and two drones in containers
+	$(COMPOSE) -f $(COMPOSE_FILE) up -d --build
+
+scale: ## Run N drones beside the founder: make scale N=5
+	$(COMPOSE) -f $(COMPOSE_FILE) up -d --no-recreate --scale drone=$(N)
+
+down: ## Stop the containers; the founder's volume stays
+	$(COMPOSE) -f $(COMPOSE_FILE) down
+
+test-docker: ## Play the compose file: up, HELLO, scale, kill (skipped where no engine can be had)
+	docker/test.sh
+
+$(TOOLS)/bin/cargo-deny:
+	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --quiet --root $(TOOLS)

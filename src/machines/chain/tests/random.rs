@@ -1,0 +1,1 @@
+//! Commands and answers that have to wait, and for how long.

@@ -1,0 +1,201 @@
+//! Who should count: the commander's plan, one change at a time.
+//!
+//! Every node of the roster receives the log, as a learner at least; up to `election.voters` of them vote. A learner
+//! votes once it has caught up and is heard; a voter that is silent for long, or on its way out, gives its seat to such a
+//! learner in one joint change, so that no majority in between is weaker than the one before. After "Raft" (Ongaro,
+//! section 4) and its joint consensus, as the library has it.
+//!
+//! **Odd numbers.** A fourth voter makes majorities larger and survives nothing that three do not; so seats are added in
+//! pairs, from odd to odd, and an even number is filled up as soon as somebody is ready. Two nodes both vote: then the
+//! dictionary survives on either, and there is no third to wait for. Nobody loses a seat only to make a number odd.
+//!
+//! **Dead voters without heirs** stay, unless the mesh is safer without them: of four voters with one dead all three
+//! others must agree, of three without it two of three. Below three this is never done: a majority of the last three
+//! is what is left of what was promised.
+//!
+//! The plan is a pure function of what is seen, so that the next commander goes on where this one stopped.
+
+use std::collections::BTreeMap;
+
+use crate::messages::election::{Seats, SeatsChange};
+use crate::types::NodeId;
+
+/// How one node looks to the commander.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seat {
+    /// It is on the roster.
+    pub rostered: bool,
+    /// It is about to leave: it gives up its seat.
+    pub leaving: bool,
+    /// It could be trusted with a seat: heard lately, and neither suspect nor leaving.
+    pub live: bool,
+    /// It has been silent for so long that its seat goes to another.
+    pub dead: bool,
+    /// It has all of the log but a few records.
+    pub caught_up: bool,
+    /// It never stands.
+    pub witness: bool,
+    /// It is off the roster and knows it, or cannot be told.
+    pub told: bool,
+}
+
+/// What the commander should do about seats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Propose this change.
+    Change(SeatsChange),
+    /// It is itself to leave: somebody else must rule first.
+    HandOver,
+}
+
+/// What is seen. `nodes` has everybody on the roster and everybody who has a seat, this node included.
+pub(super) struct View<'a> {
+    pub me: NodeId,
+    pub seats: &'a Seats,
+    pub max_voters: usize,
+    pub nodes: &'a BTreeMap<NodeId, Seat>,
+}
+
+/// The next step, if any is due.
+pub(super) fn plan(view: &View<'_>) -> Option<Step> {
+    if !view.seats.outgoing.is_empty() {
+        return Some(Step::Change(SeatsChange::default()));
+    }
+    if view.must_go(view.me) && view.successor().is_some() {
+        return Some(Step::HandOver);
+    }
+    let change = view
+        .take_seat_of_leaver()
+        .or_else(|| view.forget())
+        .or_else(|| view.teach())
+        .or_else(|| view.replace_dead())
+        .or_else(|| view.promote())
+        .or_else(|| view.demote())
+        .or_else(|| view.shrink());
+    change.map(Step::Change)
+}
+
+impl View<'_> {
+    fn seat(&self, node: NodeId) -> Seat {
+        self.nodes.get(&node).copied().unwrap_or_default()
+    }
+
+    fn must_go(&self, node: NodeId) -> bool {
+        let seat = self.seat(node);
+        !seat.rostered || seat.leaving
+    }
+
+    fn voters(&self) -> impl Iterator<Item = NodeId> {
+        self.seats.voters.iter().copied()
+    }
+
+    /// Another voter that could rule.
+    fn successor(&self) -> Option<NodeId> {
+        self.voters().find(|node| {
+            let seat = self.seat(*node);
+            *node != self.me && seat.live && seat.caught_up && !seat.witness
+        })
+    }
+
+    /// Learners that could vote now, those that could also rule first.
+    fn heirs(&self) -> Vec<NodeId> {
+        let ready = |node: &NodeId| {
+            let seat = self.seat(*node);
+            seat.rostered && seat.live && seat.caught_up
+        };
+        let mut heirs: Vec<NodeId> = self.seats.learners.iter().copied().filter(ready).collect();
+        heirs.sort_by_key(|node| (self.seat(*node).witness, *node));
+        heirs
+    }
+
+    /// A voter that leaves, or has left the roster, gives its seat to an heir, or gives it up.
+    fn take_seat_of_leaver(&self) -> Option<SeatsChange> {
+        let leaver = self.voters().find(|node| *node != self.me && self.must_go(*node));
+        let heir = self.heirs().into_iter().take(1).collect::<Vec<_>>();
+        let Some(leaver) = leaver else {
+            // The commander itself leaves, and nobody could rule instead: an heir must vote first.
+            let alone = self.must_go(self.me) && !heir.is_empty();
+            return alone.then(|| SeatsChange {
+                voters: heir,
+                why: "the commander is to leave".into(),
+                ..Default::default()
+            });
+        };
+        let mut change = SeatsChange { voters: heir, why: format!("{leaver} leaves"), ..Default::default() };
+        // One that is still on the roster, or has not been told, goes on hearing the log.
+        if self.seat(leaver).rostered || !self.seat(leaver).told {
+            change.learners.push(leaver);
+        } else {
+            change.gone.push(leaver);
+        }
+        Some(change)
+    }
+
+    /// A learner that is off the roster, and knows it, is sent nothing more.
+    fn forget(&self) -> Option<SeatsChange> {
+        let gone =
+            self.seats.learners.iter().copied().find(|node| !self.seat(*node).rostered && self.seat(*node).told)?;
+        Some(SeatsChange { gone: vec![gone], why: format!("{gone} is off the roster"), ..Default::default() })
+    }
+
+    /// A node of the roster without a seat learns.
+    fn teach(&self) -> Option<SeatsChange> {
+        let seated = |node: &NodeId| self.seats.voters.contains(node) || self.seats.learners.contains(node);
+        let new = self.nodes.iter().find(|(node, seat)| seat.rostered && !seated(node)).map(|(node, _)| *node)?;
+        Some(SeatsChange { learners: vec![new], why: format!("{new} is on the roster"), ..Default::default() })
+    }
+
+    fn replace_dead(&self) -> Option<SeatsChange> {
+        let dead = self.voters().find(|node| *node != self.me && self.seat(*node).dead)?;
+        let heir = self.heirs().into_iter().next()?;
+        let why = format!("{dead} has been silent for long; {heir} votes instead");
+        Some(SeatsChange { voters: vec![heir], learners: vec![dead], why, ..Default::default() })
+    }
+
+    fn promote(&self) -> Option<SeatsChange> {
+        let (count, heirs) = (self.seats.voters.len(), self.heirs());
+        let room = self.max_voters.saturating_sub(count);
+        let on_roster = self.nodes.values().filter(|seat| seat.rostered).count();
+        let expected = self.nodes.values().filter(|seat| seat.rostered && seat.live).count();
+        let wanted = match count % 2 {
+            0 => 1,
+            _ if heirs.len() >= 2 && room >= 2 => 2,
+            // Two nodes both vote, and so do the only two that are heard.
+            _ if count == 1 && (on_roster == 2 || expected == 2) => 1,
+            _ => 0,
+        };
+        let promoted: Vec<NodeId> = heirs.into_iter().take(wanted.min(room)).collect();
+        (!promoted.is_empty()).then(|| SeatsChange { voters: promoted, why: "caught up".into(), ..Default::default() })
+    }
+
+    /// More vote than should: the setting was lowered.
+    fn demote(&self) -> Option<SeatsChange> {
+        let surplus = self.seats.voters.len().saturating_sub(self.max_voters.max(1));
+        let mut last: Vec<NodeId> = self.voters().filter(|node| *node != self.me).collect();
+        last.sort_by_key(|node| (!self.seat(*node).dead, !self.seat(*node).witness, std::cmp::Reverse(*node)));
+        last.truncate(surplus);
+        let why = format!("{} nodes vote at most", self.max_voters);
+        (!last.is_empty()).then(|| SeatsChange { learners: last, why, ..Default::default() })
+    }
+
+    /// Dead voters give up their seats when the others can lose more nodes without them than with them.
+    fn shrink(&self) -> Option<SeatsChange> {
+        let is_alive = |node: &NodeId| *node == self.me || !self.seat(*node).dead;
+        let (mut alive, dead): (Vec<NodeId>, Vec<NodeId>) = self.voters().partition(is_alive);
+        // The commander keeps its seat, then those that could rule.
+        alive.sort_by_key(|node| (*node != self.me, self.seat(*node).witness, *node));
+        let left = if alive.len() % 2 == 1 { alive.len() } else { alive.len().saturating_sub(1) };
+        let now = (alive.len() + 1).saturating_sub(majority(self.seats.voters.len()));
+        if dead.is_empty() || left < 3 || (left - majority(left)) < now {
+            return None;
+        }
+        let why = format!("{} voters have been silent for long; {left} vote without them", dead.len());
+        let learners = dead.into_iter().chain(alive.split_off(left)).collect();
+        Some(SeatsChange { learners, why, ..Default::default() })
+    }
+}
+
+/// How many of so many must agree.
+pub(super) fn majority(of: usize) -> usize {
+    of / 2 + 1
+}

@@ -1,0 +1,175 @@
+//! What must be true in every run, whatever happens: each rule an object that is shown the facts as they occur.
+//!
+//! A checker sees more than any node does: all nodes at one true instant. It never touches the mesh. Each comes with a test
+//! that shows it a history that breaks its rule.
+
+mod answers;
+mod bounded;
+mod complete;
+mod never_back;
+mod one_commander;
+mod registers;
+mod same_dictionary;
+mod shares;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use answers::{LawfulAnswers, OneAnswerer};
+pub use bounded::Bounded;
+pub use complete::Complete;
+pub use never_back::NeverBack;
+pub use one_commander::OneCommander;
+pub use registers::{Kind, Operation, Registers};
+pub use same_dictionary::SameDictionary;
+pub use shares::{Shares, uneven};
+
+use super::clock::Time;
+use crate::machines::dictionary::Dictionary;
+use crate::machines::election::Published;
+use crate::types::{Incarnation, NodeId, RangeId, Term};
+
+/// Something that occurred, as the world saw it.
+#[derive(Debug)]
+pub enum Fact<'a> {
+    /// A process begins with this on its disk.
+    Started {
+        /// Whose.
+        node: NodeId,
+        /// In which life.
+        life: Incarnation,
+        /// The term its disk knows.
+        term: Term,
+    },
+    /// A node published what it knows to be agreed.
+    Published {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        life: Incarnation,
+        /// What.
+        published: &'a Arc<Published>,
+    },
+    /// A store carried out commands of one range and answers.
+    Answered {
+        /// Whose store.
+        node: NodeId,
+        /// In which life.
+        life: Incarnation,
+        /// For which range.
+        range: RangeId,
+        /// What that node has adopted.
+        dictionary: &'a Dictionary,
+        /// Everybody else who could answer for this range at this instant.
+        others: Vec<NodeId>,
+    },
+    /// A client's operation is over.
+    Operation(&'a Operation),
+    /// All nodes at one instant.
+    Sample(&'a [View]),
+    /// The same, after a time in which nothing was done to the mesh.
+    Quiet(&'a [View]),
+}
+
+/// One running node at one instant.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Who.
+    pub node: NodeId,
+    /// In which life.
+    pub life: Incarnation,
+    /// What it knows to be agreed, once it does.
+    pub published: Option<Arc<Published>>,
+    /// The ranges for which it can answer now.
+    pub answers: Vec<RangeId>,
+    /// What waits in its queues: what kind, how many.
+    pub queues: Vec<(&'static str, usize)>,
+}
+
+/// A rule.
+pub trait Checker: fmt::Debug {
+    /// Its name, as a violation names it.
+    fn name(&self) -> &'static str;
+
+    /// Is shown a fact.
+    ///
+    /// # Errors
+    /// When the fact breaks the rule: how, in words.
+    fn observe(&mut self, at: Time, fact: &Fact<'_>) -> Result<(), String>;
+
+    /// Looks back at the end of a run.
+    ///
+    /// # Errors
+    /// When what was seen breaks the rule: how, in words.
+    fn finish(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A rule was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at} {checker}: {what}")]
+pub struct Violation {
+    /// Which rule.
+    pub checker: &'static str,
+    /// When.
+    pub at: Time,
+    /// How.
+    pub what: String,
+}
+
+/// All rules, and the first violation.
+#[derive(Debug)]
+pub struct Checkers {
+    all: Vec<Box<dyn Checker>>,
+    violation: Option<Violation>,
+}
+
+impl Default for Checkers {
+    fn default() -> Self {
+        Self {
+            all: vec![
+                Box::<OneCommander>::default(),
+                Box::<NeverBack>::default(),
+                Box::<SameDictionary>::default(),
+                Box::<Complete>::default(),
+                Box::<OneAnswerer>::default(),
+                Box::<LawfulAnswers>::default(),
+                Box::<Bounded>::default(),
+                Box::<Shares>::default(),
+                Box::<Registers>::default(),
+            ],
+            violation: None,
+        }
+    }
+}
+
+impl Checkers {
+    /// Shows a fact to every rule.
+    pub fn observe(&mut self, at: Time, fact: &Fact<'_>) {
+        for checker in &mut self.all {
+            if let Err(what) = checker.observe(at, fact) {
+                self.violation.get_or_insert(Violation { checker: checker.name(), at, what });
+            }
+        }
+    }
+
+    /// Lets every rule look back.
+    pub fn finish(&mut self, at: Time) {
+        for checker in &mut self.all {
+            if let Err(what) = checker.finish() {
+                self.violation.get_or_insert(Violation { checker: checker.name(), at, what });
+            }
+        }
+    }
+
+    /// Notes a violation that a rule outside this list found.
+    pub fn violate(&mut self, at: Time, checker: &'static str, what: String) {
+        self.violation.get_or_insert(Violation { checker, at, what });
+    }
+
+    /// The first violation, if there was one.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+}

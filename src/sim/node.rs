@@ -1,0 +1,587 @@
+//! One process of a made-up world: the machines of production, wired as `actors` wires them.
+//!
+//! A node is its machines and the mail between them. [`Mail`] names who can be told what; [`Node::route`]s say, machine by
+//! machine, to whom each effect goes, either to another machine here or out of the process ([`Out`]). Mail is delivered in the
+//! order in which it was written, at one instant; a machine may be made to stall, and its mail then waits, as that of an actor
+//! does whose thread is busy.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::machines::door::Door;
+use crate::machines::election::{Election, Published};
+use crate::machines::heartbeat::{Adoption, Heartbeat};
+use crate::machines::joining::Joining;
+use crate::machines::ownership::Ownership;
+use crate::machines::store::Store;
+use crate::machines::{Machine, door, election, heartbeat, joining, ownership, store};
+use crate::messages::client::{Outcome, RelayMessage, Reply, Request};
+use crate::messages::election::{Recovered, Save};
+use crate::messages::events::Event;
+use crate::messages::heartbeat::Silence;
+use crate::messages::ownership::{Candidate, JoinAnswer, MeshSettings};
+use crate::messages::peer::{Lane, PeerMessage};
+use crate::types::{Incarnation, Instant, MeshId, NodeId, Now, RangeId};
+
+/// A message on its way to a machine of this process.
+#[derive(Clone, Debug)]
+pub enum Mail {
+    /// To the machine that looks for a mesh.
+    Joining(joining::Input),
+    /// To the consensus.
+    Election(election::Input),
+    /// To the one that says who lives.
+    Heartbeat(heartbeat::Input),
+    /// To the one that plans.
+    Ownership(ownership::Input),
+    /// To the store of a worker.
+    Store(usize, store::Input),
+    /// To the door.
+    Door(door::Input),
+}
+
+/// What leaves the machines of a process.
+#[derive(Debug)]
+pub enum Out {
+    /// To another node, by the lane it belongs to.
+    Send(NodeId, PeerMessage),
+    /// To another node, by the connection on which it asked.
+    SendBack(u64, PeerMessage),
+    /// To the disk.
+    Persist(Save),
+    /// To whoever listens at an address: may I join?
+    Ask(String),
+    /// A mesh is to be founded.
+    Found,
+    /// This node belongs to this mesh now.
+    Joined(MeshId, MeshSettings),
+    /// To one that asked to join, in this connection.
+    JoinAnswer(u64, JoinAnswer),
+    /// To a client: batch, place, answer.
+    Answer(u64, u32, Reply),
+    /// To an operator.
+    Ordered(u64, Result<Vec<String>, String>),
+    /// This is agreed now, as far as this node knows.
+    Published(Arc<Published>),
+    /// A command of this range was carried out here; the answer leaves now.
+    Executed(RangeId),
+    /// Something to remember for people.
+    Note(Event),
+    /// Something for the operator of a node that is not in a mesh yet.
+    Say(String),
+    /// This process ends, and why.
+    End(String),
+    /// This process ends and another begins with the same disk, and why.
+    BeginAgain(String),
+}
+
+/// How a node begins.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// As it presents itself.
+    pub candidate: Candidate,
+    /// What it would found a mesh with, and what it goes by until it knows one.
+    pub settings: MeshSettings,
+    /// Where to ask for a mesh.
+    pub join: Vec<String>,
+    /// `mesh.found`.
+    pub found: bool,
+    /// How many stores.
+    pub workers: usize,
+    /// How long commands are held.
+    pub park: Duration,
+    /// Where its luck comes from.
+    pub seed: u64,
+}
+
+/// Who waits for the outcomes of a batch that a store was given.
+#[derive(Clone, Copy, Debug)]
+enum Asker {
+    Door { ticket: u64 },
+    Peer { connection: u64, id: u64 },
+}
+
+/// A batch at a store: who asked, and where its commands stand in the asker's batch.
+#[derive(Debug)]
+struct Asked {
+    asker: Asker,
+    commands: Vec<(u32, RangeId)>,
+    left: usize,
+}
+
+/// One process.
+pub struct Node {
+    /// How it began.
+    pub setup: Setup,
+    /// The newest that it published.
+    pub published: Option<Arc<Published>>,
+    /// What its stores go by.
+    pub adopted: Option<Arc<Adoption>>,
+    mesh: Option<MeshId>,
+    joining: Option<Joining>,
+    election: Option<Election>,
+    heartbeat: Heartbeat,
+    ownership: Ownership,
+    stores: Vec<Store>,
+    door: Door,
+    asked: BTreeMap<u64, Asked>,
+    tickets: u64,
+    mail: VecDeque<Mail>,
+    stalled: BTreeMap<Room, VecDeque<Mail>>,
+}
+
+/// A machine, as somebody whose mail may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Room {
+    /// That of the joining machine.
+    Joining,
+    /// That of the election machine.
+    Election,
+    /// That of the heartbeat machine.
+    Heartbeat,
+    /// That of the ownership machine.
+    Ownership,
+    /// That of a store.
+    Store(usize),
+    /// That of the door.
+    Door,
+}
+
+impl Mail {
+    fn room(&self) -> Room {
+        match self {
+            Self::Joining(_) => Room::Joining,
+            Self::Election(_) => Room::Election,
+            Self::Heartbeat(_) => Room::Heartbeat,
+            Self::Ownership(_) => Room::Ownership,
+            Self::Store(worker, _) => Room::Store(*worker),
+            Self::Door(_) => Room::Door,
+        }
+    }
+}
+
+impl Node {
+    /// A process that begins: as a member of a mesh if its disk knows one, else as one that looks for one.
+    pub fn start(setup: Setup, known: Option<(MeshId, MeshSettings, Recovered)>, now: Now, out: &mut Vec<Out>) -> Self {
+        let Candidate { id: me, incarnation, .. } = setup.candidate;
+        let store =
+            |worker| Store::new(store::Config { me, incarnation, worker, workers: setup.workers, park: setup.park });
+        let mut node = Self {
+            published: None,
+            adopted: None,
+            mesh: None,
+            joining: None,
+            election: None,
+            heartbeat: Heartbeat::new(me, incarnation, setup.seed ^ 1),
+            ownership: Ownership::new(setup.candidate.clone(), setup.seed ^ 2),
+            stores: (0..setup.workers).map(store).collect(),
+            door: Door::new(door::Config { me, incarnation, park: setup.park }),
+            asked: BTreeMap::new(),
+            tickets: 0,
+            mail: VecDeque::new(),
+            stalled: BTreeMap::new(),
+            setup,
+        };
+        match known {
+            Some((mesh, settings, recovered)) => node.enter(mesh, &settings, recovered, now),
+            None => {
+                let Setup { join, found, candidate, .. } = node.setup.clone();
+                node.joining = Some(Joining::new(join, found, candidate, now));
+            }
+        }
+        node.on_timer(now, out);
+        node
+    }
+
+    /// The mesh is known: the consensus begins with what the disk holds.
+    pub fn enter(&mut self, mesh: MeshId, settings: &MeshSettings, recovered: Recovered, now: Now) {
+        let Candidate { id: me, role, .. } = self.setup.candidate;
+        let config =
+            election::Config { me, role, timing: settings.timing, voters: settings.voters, seed: self.setup.seed ^ 3 };
+        self.mesh = Some(mesh);
+        self.joining = None;
+        self.election = Some(Election::new(config, recovered, now));
+    }
+
+    /// The mesh this node belongs to, once it knows it.
+    pub fn mesh(&self) -> Option<MeshId> {
+        self.mesh
+    }
+
+    /// Who this is.
+    pub fn me(&self) -> (NodeId, Incarnation) {
+        (self.setup.candidate.id, self.setup.candidate.incarnation)
+    }
+
+    /// Brings mail, and whatever mail follows from it.
+    pub fn hear(&mut self, mail: Mail, now: Now, out: &mut Vec<Out>) {
+        self.mail.push_back(mail);
+        self.deliver(now, out);
+    }
+
+    /// Tells each machine whose deadline has come.
+    pub fn on_timer(&mut self, now: Now, out: &mut Vec<Out>) {
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now.instant);
+        let mut timers = Vec::new();
+        if self.joining.as_ref().is_some_and(|it| due(it.deadline())) {
+            timers.push(Mail::Joining(joining::Input::Timer));
+        }
+        if self.election.as_ref().is_some_and(|it| due(it.deadline())) {
+            timers.push(Mail::Election(election::Input::Timer));
+        }
+        if due(self.heartbeat.deadline()) {
+            timers.push(Mail::Heartbeat(heartbeat::Input::Timer));
+        }
+        if due(self.ownership.deadline()) {
+            timers.push(Mail::Ownership(ownership::Input::Timer));
+        }
+        let stores = self.stores.iter().enumerate().filter(|(_, store)| due(store.deadline()));
+        timers.extend(stores.map(|(worker, _)| Mail::Store(worker, store::Input::Timer)));
+        if due(self.door.deadline()) {
+            timers.push(Mail::Door(door::Input::Timer));
+        }
+        for timer in timers {
+            if !self.stalled.contains_key(&timer.room()) {
+                self.hear(timer, now, out);
+            }
+        }
+    }
+
+    /// When a machine wants to be told that time has passed.
+    pub fn deadline(&self) -> Option<Instant> {
+        let awake = |room: Room, deadline: Option<Instant>| deadline.filter(|_| !self.stalled.contains_key(&room));
+        let stores = self.stores.iter().enumerate();
+        [
+            awake(Room::Joining, self.joining.as_ref().and_then(Machine::deadline)),
+            awake(Room::Election, self.election.as_ref().and_then(Machine::deadline)),
+            awake(Room::Heartbeat, self.heartbeat.deadline()),
+            awake(Room::Ownership, self.ownership.deadline()),
+            awake(Room::Door, self.door.deadline()),
+        ]
+        .into_iter()
+        .chain(stores.map(|(worker, store)| awake(Room::Store(worker), store.deadline())))
+        .flatten()
+        .min()
+    }
+
+    /// Another node says something.
+    pub fn on_peer(
+        &mut self,
+        from: (NodeId, Incarnation),
+        connection: u64,
+        message: PeerMessage,
+        now: Now,
+        out: &mut Vec<Out>,
+    ) {
+        let (peer, incarnation) = from;
+        let mail = match message {
+            PeerMessage::Election(message) => Mail::Election(election::Input::Peer { from: peer, message }),
+            PeerMessage::Heartbeat(message) => {
+                Mail::Heartbeat(heartbeat::Input::Peer { from: peer, incarnation, message })
+            }
+            PeerMessage::Ownership(message) => {
+                Mail::Ownership(ownership::Input::Peer { from: peer, incarnation, message })
+            }
+            PeerMessage::Chain(frame) => {
+                let worker = self.worker(frame.range);
+                Mail::Store(worker, store::Input::Peer { from: peer, incarnation, frame })
+            }
+            PeerMessage::Relay(RelayMessage::Carry { id, requests }) => {
+                self.ask_stores(Asker::Peer { connection, id }, requests);
+                return self.deliver(now, out);
+            }
+            PeerMessage::Relay(RelayMessage::Carried { id, from, outcomes }) => {
+                Mail::Door(door::Input::Carried { peer, id, from, outcomes })
+            }
+        };
+        self.hear(mail, now, out);
+    }
+
+    /// A link of this node is there, or broke.
+    pub fn on_link(&mut self, peer: NodeId, lane: Lane, up: bool, now: Now, out: &mut Vec<Out>) {
+        if lane == Lane::Control {
+            return;
+        }
+        if lane == Lane::Data {
+            let input = if up { door::Input::LinkUp(peer) } else { door::Input::LinkDown(peer) };
+            self.hear(Mail::Door(input), now, out);
+        }
+        for worker in 0..self.stores.len() {
+            let input = if up { store::Input::LinkUp(peer) } else { store::Input::LinkDown(peer) };
+            self.hear(Mail::Store(worker, input), now, out);
+        }
+    }
+
+    /// A machine's mail waits from now on.
+    pub fn stall(&mut self, room: Room) {
+        self.stalled.entry(room).or_default();
+    }
+
+    /// A machine hears what has waited for it.
+    pub fn unstall(&mut self, room: Room, now: Now, out: &mut Vec<Out>) {
+        self.mail.extend(self.stalled.remove(&room).unwrap_or_default());
+        self.deliver(now, out);
+    }
+
+    /// The store machines, for checkers.
+    pub fn stores(&self) -> &[Store] {
+        &self.stores
+    }
+
+    /// The store that owns a range.
+    pub fn store_of(&self, range: RangeId) -> &Store {
+        &self.stores[self.worker(range)]
+    }
+
+    /// What waits here: what kind, how many.
+    pub fn queues(&self) -> Vec<(&'static str, usize)> {
+        let stalled = self.stalled.values().map(VecDeque::len).max().unwrap_or(0);
+        vec![("batches asked of stores", self.asked.len()), ("letters to one machine", stalled)]
+    }
+
+    fn worker(&self, range: RangeId) -> usize {
+        usize::from(range.0) % self.stores.len()
+    }
+
+    fn deliver(&mut self, now: Now, out: &mut Vec<Out>) {
+        while let Some(mail) = self.mail.pop_front() {
+            if let Some(waiting) = self.stalled.get_mut(&mail.room()) {
+                waiting.push_back(mail);
+                continue;
+            }
+            self.step(mail, now, out);
+        }
+    }
+
+    fn step(&mut self, mail: Mail, now: Now, out: &mut Vec<Out>) {
+        match mail {
+            Mail::Joining(input) => {
+                let Some(machine) = &mut self.joining else { return };
+                for effect in stepped(machine, now, input) {
+                    self.route_joining(effect, out);
+                }
+            }
+            Mail::Election(input) => {
+                // Before this node belongs to a mesh nobody listens here; it is said again.
+                let Some(machine) = &mut self.election else { return };
+                for effect in stepped(machine, now, input) {
+                    self.route_election(effect, out);
+                }
+            }
+            Mail::Heartbeat(input) => {
+                for effect in stepped(&mut self.heartbeat, now, input) {
+                    self.route_heartbeat(effect, out);
+                }
+            }
+            Mail::Ownership(input) => {
+                for effect in stepped(&mut self.ownership, now, input) {
+                    self.route_ownership(effect, out);
+                }
+            }
+            Mail::Store(worker, input) => {
+                if let store::Input::Adopt(adoption) = &input {
+                    self.adopted = Some(adoption.clone());
+                }
+                for effect in stepped(&mut self.stores[worker], now, input) {
+                    self.route_store(effect, out);
+                }
+            }
+            Mail::Door(input) => {
+                for effect in stepped(&mut self.door, now, input) {
+                    self.route_door(effect, out);
+                }
+            }
+        }
+    }
+
+    // Who hears of what. The postmen in `actors` follow the same table.
+
+    fn route_joining(&mut self, effect: joining::Effect, out: &mut Vec<Out>) {
+        match effect {
+            joining::Effect::Ask(address) => out.push(Out::Ask(address)),
+            joining::Effect::Found => out.push(Out::Found),
+            joining::Effect::Joined { mesh, settings } => out.push(Out::Joined(mesh, settings)),
+            joining::Effect::Note(text) => out.push(Out::Say(text)),
+            joining::Effect::End(reason) => out.push(Out::End(reason)),
+        }
+    }
+
+    fn route_election(&mut self, effect: election::Effect, out: &mut Vec<Out>) {
+        match effect {
+            election::Effect::Persist(save) => out.push(Out::Persist(save)),
+            election::Effect::Send { to, message } => self.send(to, PeerMessage::Election(message), out),
+            election::Effect::Publish(published) => {
+                self.published = Some(published.clone());
+                out.push(Out::Published(published.clone()));
+                self.mail.push_back(Mail::Heartbeat(heartbeat::Input::Published(published)));
+            }
+            election::Effect::Proposed { request, outcome } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Proposed { request, outcome }));
+            }
+            election::Effect::Confirmed { ask, term, version } => {
+                self.mail.push_back(Mail::Heartbeat(heartbeat::Input::Confirmed { ask, term, version }));
+            }
+            election::Effect::Again { ask } => {
+                self.mail.push_back(Mail::Heartbeat(heartbeat::Input::Again { ask }));
+            }
+            election::Effect::Note(event) => out.push(Out::Note(event)),
+            election::Effect::End(reason) => out.push(Out::End(reason)),
+        }
+    }
+
+    fn route_heartbeat(&mut self, effect: heartbeat::Effect, out: &mut Vec<Out>) {
+        match effect {
+            heartbeat::Effect::Send { to, message } => self.send(to, PeerMessage::Heartbeat(message), out),
+            heartbeat::Effect::Confirm { ask } => {
+                self.mail.push_back(Mail::Election(election::Input::Confirm { ask }));
+            }
+            heartbeat::Effect::Adopt(adoption) => {
+                self.to_stores(|| store::Input::Adopt(adoption.clone()));
+                self.mail.push_back(Mail::Door(door::Input::Adopt(adoption.clone())));
+                self.mail.push_back(Mail::Ownership(ownership::Input::Adopt(adoption)));
+            }
+            heartbeat::Effect::Leases(leases) => self.to_stores(|| store::Input::Leases(leases.clone())),
+            heartbeat::Effect::Hears(nodes) => {
+                self.mail.push_back(Mail::Election(election::Input::Hears(nodes)));
+            }
+            heartbeat::Effect::Suspect { node, incarnation, evidence } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Suspect { node, incarnation, evidence }));
+            }
+            heartbeat::Effect::Alive { node, incarnation, ailing } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Alive { node, incarnation, ailing }));
+            }
+            heartbeat::Effect::Expired { node, incarnation, silent_for } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Expired { node, incarnation, silent_for }));
+            }
+            heartbeat::Effect::Note(event) => out.push(Out::Note(event)),
+        }
+    }
+
+    fn route_ownership(&mut self, effect: ownership::Effect, out: &mut Vec<Out>) {
+        match effect {
+            ownership::Effect::Send { to, message } => self.send(to, PeerMessage::Ownership(message), out),
+            ownership::Effect::Propose { request, command } => {
+                self.mail.push_back(Mail::Election(election::Input::Propose { request, command }));
+            }
+            ownership::Effect::StepDown { to } => self.mail.push_back(Mail::Election(election::Input::StepDown { to })),
+            ownership::Effect::Answer { connection, answer } => out.push(Out::JoinAnswer(connection, answer)),
+            ownership::Effect::Ordered { id, result } => out.push(Out::Ordered(id, result)),
+            ownership::Effect::Park { range, epoch } => {
+                self.mail.push_back(Mail::Store(self.worker(range), store::Input::Park { range, epoch }));
+            }
+            ownership::Effect::Vouch { id, ranges } => {
+                self.to_stores(|| store::Input::Vouch { id, ranges: ranges.clone() });
+            }
+            ownership::Effect::Note(event) => out.push(Out::Note(event)),
+            ownership::Effect::BeginAgain(reason) => out.push(Out::BeginAgain(reason)),
+        }
+    }
+
+    fn route_store(&mut self, effect: store::Effect, out: &mut Vec<Out>) {
+        match effect {
+            store::Effect::Outcomes { ticket, from, outcomes } => self.on_outcomes(ticket, from, outcomes, out),
+            store::Effect::Send { to, frame } => self.send(to, PeerMessage::Chain(frame), out),
+            store::Effect::CaughtUp { range, epoch, joiner, incarnation } => {
+                let input = ownership::Input::CaughtUp { range, epoch, joiner, incarnation };
+                self.mail.push_back(Mail::Ownership(input));
+            }
+            store::Effect::Parked { range, epoch } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Parked { range, epoch }));
+            }
+            store::Effect::Vouched { id, ranges } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Vouched { id, ranges }));
+            }
+        }
+    }
+
+    fn route_door(&mut self, effect: door::Effect, out: &mut Vec<Out>) {
+        match effect {
+            door::Effect::Local { ticket, requests } => self.ask_stores(Asker::Door { ticket }, requests),
+            door::Effect::Carry { to, id, requests } => {
+                self.send(to, PeerMessage::Relay(RelayMessage::Carry { id, requests }), out);
+            }
+            door::Effect::Answer { ticket, place, reply } => out.push(Out::Answer(ticket, place, reply)),
+            door::Effect::Unreachable(peer) => {
+                self.mail.push_back(Mail::Heartbeat(heartbeat::Input::Unreachable(peer, Silence::Unreachable)));
+            }
+        }
+    }
+
+    fn to_stores(&mut self, input: impl Fn() -> store::Input) {
+        self.mail.extend((0..self.stores.len()).map(|worker| Mail::Store(worker, input())));
+    }
+
+    /// What a node says to itself does not leave it.
+    fn send(&mut self, to: NodeId, message: PeerMessage, out: &mut Vec<Out>) {
+        let (me, incarnation) = self.me();
+        if to != me {
+            return out.push(Out::Send(to, message));
+        }
+        let mail = match message {
+            PeerMessage::Election(message) => Mail::Election(election::Input::Peer { from: me, message }),
+            PeerMessage::Heartbeat(message) => {
+                Mail::Heartbeat(heartbeat::Input::Peer { from: me, incarnation, message })
+            }
+            PeerMessage::Ownership(message) => {
+                Mail::Ownership(ownership::Input::Peer { from: me, incarnation, message })
+            }
+            PeerMessage::Chain(_) | PeerMessage::Relay(_) => panic!("{me:?} forwards to itself: {message:?}"),
+        };
+        self.mail.push_back(mail);
+    }
+
+    /// A batch goes to the stores in parts, each its own.
+    fn ask_stores(&mut self, asker: Asker, requests: Vec<Request>) {
+        let mut parts: BTreeMap<usize, (Vec<(u32, RangeId)>, Vec<Request>)> = BTreeMap::new();
+        for (place, request) in requests.into_iter().enumerate() {
+            let part = parts.entry(self.worker(request.range)).or_default();
+            part.0.push((place as u32, request.range));
+            part.1.push(request);
+        }
+        for (worker, (commands, requests)) in parts {
+            self.tickets += 1;
+            let ticket = self.tickets;
+            self.asked.insert(ticket, Asked { asker, left: commands.len(), commands });
+            self.mail.push_back(Mail::Store(worker, store::Input::Batch { ticket, requests }));
+        }
+    }
+
+    fn on_outcomes(&mut self, ticket: u64, from: u32, outcomes: Vec<Outcome>, out: &mut Vec<Out>) {
+        let asked = self.asked.get_mut(&ticket).expect("outcomes belong to a batch, each to one command");
+        asked.left = asked.left.checked_sub(outcomes.len()).expect("every command has one outcome");
+        let asker = asked.asker;
+        let commands: Vec<(u32, RangeId)> = asked.commands[from as usize..][..outcomes.len()].to_vec();
+        if asked.left == 0 {
+            self.asked.remove(&ticket);
+        }
+        for ((place, range), outcome) in commands.into_iter().zip(outcomes) {
+            if matches!(outcome, Outcome::Replied(_)) {
+                out.push(Out::Executed(range));
+            }
+            let outcomes = vec![outcome];
+            match asker {
+                Asker::Door { ticket } => {
+                    self.mail.push_back(Mail::Door(door::Input::Outcomes { ticket, from: place, outcomes }));
+                }
+                Asker::Peer { connection, id } => {
+                    let carried = RelayMessage::Carried { id, from: place, outcomes };
+                    out.push(Out::SendBack(connection, PeerMessage::Relay(carried)));
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("setup", &self.setup).field("published", &self.published).finish_non_exhaustive()
+    }
+}
+
+fn stepped<M: Machine>(machine: &mut M, now: Now, input: M::Input) -> Vec<M::Effect> {
+    let mut effects = Vec::new();
+    machine.step(now, input, &mut effects);
+    effects
+}

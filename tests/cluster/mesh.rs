@@ -1,0 +1,319 @@
+//! A mesh of real processes on loopback, started as a user starts it, and looked at from outside.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::client::{Client, Reply};
+
+/// Stories measure times, so one mesh runs at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+
+/// How long a reply may take before a story calls it lost.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// One line of nodes.json.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Node {
+    pub name: String,
+    pub id: String,
+    pub pid: i32,
+    pub client: String,
+    pub cluster: String,
+    pub console: String,
+    pub peer: String,
+    pub data_dir: PathBuf,
+    pub log: PathBuf,
+}
+
+/// A running mesh. Its processes end with it.
+pub struct Mesh {
+    local: Child,
+    /// The nodes that `keyval local` started, then those added.
+    pub nodes: Vec<Node>,
+    added: Vec<Child>,
+    folder: tempfile::TempDir,
+    port: u16,
+    environment: Vec<(String, String)>,
+    _alone: std::sync::MutexGuard<'static, ()>,
+}
+
+impl Mesh {
+    /// Starts `keyval local` with so many nodes and waits for `mesh ready`.
+    pub fn start(nodes: usize) -> Self {
+        Self::start_with(nodes, &[])
+    }
+
+    /// The same, with settings for all nodes (`KEYVAL__...`).
+    pub fn start_with(nodes: usize, environment: &[(&str, &str)]) -> Self {
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let port = next_port();
+        let environment: Vec<(String, String)> =
+            environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let local = local(nodes, port, folder.path(), &environment);
+        let mut mesh = Self { local, nodes: Vec::new(), added: Vec::new(), folder, port, environment, _alone: alone };
+        mesh.wait_until_ready(nodes);
+        mesh
+    }
+
+    fn wait_until_ready(&mut self, nodes: usize) {
+        let output = self.folder.path().join("local.out");
+        until("mesh ready", Duration::from_secs(60), || {
+            if let Some(status) = self.local.try_wait().expect("a child of ours") {
+                panic!("keyval local ended: {status}\n{}", fs::read_to_string(&output).unwrap_or_default());
+            }
+            fs::read_to_string(&output).is_ok_and(|text| text.lines().any(|line| line.trim() == "mesh ready"))
+        });
+        self.nodes = self.read_nodes();
+        assert_eq!(self.nodes.len(), nodes);
+    }
+
+    fn read_nodes(&self) -> Vec<Node> {
+        let text = fs::read_to_string(self.folder.path().join("mesh/nodes.json")).expect("nodes.json");
+        serde_json::from_str(&text).expect("nodes.json is an array of nodes")
+    }
+
+    /// A connection to a node's plain door.
+    pub fn client(&self, node: usize) -> Client {
+        Client::connect(&self.nodes[node].client, PATIENCE).expect("a living node takes connections")
+    }
+
+    /// One command to a node, in a connection of its own.
+    pub fn ask(&self, node: usize, words: &[&str]) -> io::Result<Reply> {
+        Client::connect(&self.nodes[node].client, PATIENCE)?.ask(words)
+    }
+
+    /// What `keyval ctl --json` says of a node's view.
+    pub fn ctl(&self, node: usize, words: &[&str]) -> Option<Value> {
+        let output = Command::new(binary())
+            .args(["ctl", "--at", &self.nodes[node].client, "--json"])
+            .args(words)
+            .stderr(Stdio::null())
+            .output()
+            .expect("ctl starts");
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// Whom a node names as commander, and in which term, by HELLO.
+    pub fn commander_seen_by(&self, node: usize) -> Option<(usize, u64)> {
+        let hello = self.ask(node, &["HELLO"]).ok()?;
+        let commander = hello.field("commander")?.text()?;
+        let term = hello.field("term")?.text()?.parse().ok()?;
+        let place = self.nodes.iter().position(|node| node.client == commander)?;
+        Some((place, term))
+    }
+
+    /// The commander as all of `nodes` see it, once they agree.
+    pub fn commander(&self, nodes: &[usize]) -> (usize, u64) {
+        let mut agreed = None;
+        until("all nodes name the same commander", Duration::from_secs(10), || {
+            let seen: Vec<_> = nodes.iter().map(|node| self.commander_seen_by(*node)).collect();
+            agreed = seen.first().copied().flatten();
+            agreed.is_some() && seen.iter().all(|one| *one == agreed)
+        });
+        agreed.expect("agreed")
+    }
+
+    /// All places of nodes but one.
+    pub fn others(&self, than: usize) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| *node != than).collect()
+    }
+
+    /// kill -9.
+    pub fn kill(&self, node: usize) {
+        signal(self.nodes[node].pid, "KILL");
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self, node: usize) {
+        signal(self.nodes[node].pid, "STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, node: usize) {
+        signal(self.nodes[node].pid, "CONT");
+    }
+
+    /// Starts a killed node again, with its directory and addresses.
+    pub fn restart(&mut self, node: usize) {
+        let child = self.spawn(&self.nodes[node]);
+        self.nodes[node].pid = child.id() as i32;
+        self.added.push(child);
+    }
+
+    /// Starts one more node, which joins through `at`. Its place in `nodes` is returned.
+    pub fn add(&mut self, at: usize) -> usize {
+        let place = self.nodes.len();
+        let (offset, name) = (place as u16, format!("node-{}", place + 1));
+        let door = |base: u16| format!("127.0.0.1:{}", self.port + base + offset);
+        let mut node = Node {
+            id: String::new(),
+            pid: 0,
+            client: door(0),
+            cluster: door(1000),
+            console: door(2000),
+            peer: door(10_000),
+            data_dir: self.folder.path().join(&name),
+            log: self.folder.path().join(format!("{name}.log")),
+            name,
+        };
+        let child = self.spawn_joining(&node, &self.nodes[at].peer);
+        node.pid = child.id() as i32;
+        self.added.push(child);
+        self.nodes.push(node);
+        place
+    }
+
+    fn spawn(&self, node: &Node) -> Child {
+        let seeds: Vec<&str> = self.nodes.iter().map(|node| node.peer.as_str()).collect();
+        self.spawn_joining(node, &seeds.join(","))
+    }
+
+    /// The command that starts one node with these doors.
+    pub fn command(&self, node: &Node, join: &str) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .arg("node")
+            .env("KEYVAL__NODE__NAME", &node.name)
+            .env("KEYVAL__NODE__DATA_DIR", &node.data_dir)
+            .env("KEYVAL__CLIENT__LISTEN", &node.client)
+            .env("KEYVAL__CLUSTER__LISTEN", &node.cluster)
+            .env("KEYVAL__CONSOLE__LISTEN", &node.console)
+            .env("KEYVAL__PEER__LISTEN", &node.peer)
+            .env("KEYVAL__MESH__JOIN", join)
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
+    fn spawn_joining(&self, node: &Node, join: &str) -> Child {
+        let log = fs::OpenOptions::new().create(true).append(true).open(&node.log).expect("a log file");
+        self.command(node, join).stderr(log).spawn().expect("a node starts")
+    }
+
+    /// Ends the processes of all nodes at once, by kill -9, then `keyval local` itself.
+    pub fn kill_all(&mut self) {
+        for node in &self.nodes {
+            signal(node.pid, "KILL");
+        }
+        let _ = self.local.wait();
+    }
+
+    /// Starts `keyval local` again on the same folder.
+    pub fn start_again(&mut self) {
+        let nodes = self.nodes.len();
+        let _ = fs::remove_file(self.folder.path().join("local.out"));
+        self.local = local(nodes, self.port, self.folder.path(), &self.environment);
+        self.wait_until_ready(nodes);
+    }
+
+    /// Whether a node says that all is well.
+    pub fn is_well(&self, node: usize) -> bool {
+        Command::new(binary())
+            .args(["ctl", "--at", &self.nodes[node].client, "status"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    /// Waits until a node says that all is well, and so many nodes are on its roster.
+    pub fn until_well(&self, node: usize, roster: usize, within: Duration) {
+        until(&format!("{roster} nodes, and all is well"), within, || {
+            self.roster_size(node) == Some(roster) && self.is_well(node)
+        });
+    }
+
+    /// How many nodes are on the roster, as a node sees it.
+    pub fn roster_size(&self, node: usize) -> Option<usize> {
+        Some(self.ctl(node, &["nodes"])?.get("nodes")?.as_array()?.len())
+    }
+
+    /// The folder of this mesh, for looking at what went wrong.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                let text = fs::read_to_string(&node.log).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(25).collect();
+                eprintln!("--- {} ---", node.name);
+                tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+        for node in &self.nodes {
+            signal(node.pid, "CONT");
+        }
+        for child in &mut self.added {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        signal(self.local.id() as i32, "TERM");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline && self.local.try_wait().is_ok_and(|status| status.is_none()) {
+            std::thread::sleep(Duration::from_millis(20)); // between looks
+        }
+        let _ = self.local.kill();
+        let _ = self.local.wait();
+        for node in &self.nodes {
+            signal(node.pid, "KILL");
+        }
+    }
+}
+
+/// The binary under test.
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_keyval")
+}
+
+/// Looks again and again until `condition` holds; panics when it does not within `limit`. Returns how long it took.
+pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10)); // between looks
+    }
+    start.elapsed()
+}
+
+/// Ports of one mesh: fifty of each door, below the ports that the system hands out.
+pub fn next_port() -> u16 {
+    21_000 + NEXT_PORT.fetch_add(1, Ordering::Relaxed) % 19 * 50
+}
+
+fn local(nodes: usize, port: u16, folder: &Path, environment: &[(String, String)]) -> Child {
+    let output = fs::File::create(folder.join("local.out")).expect("an output file");
+    let errors = output.try_clone().expect("a second handle");
+    Command::new(binary())
+        .args(["local", "--copies", "1"])
+        .args(["--nodes", &nodes.to_string(), "--port", &port.to_string()])
+        .arg("--dir")
+        .arg(folder.join("mesh"))
+        .envs(environment.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .expect("keyval local starts")
+}
+
+fn signal(pid: i32, name: &str) {
+    // A number may have been given to somebody else's process meanwhile: only our own binary is ever signalled.
+    if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new(binary())) {
+        let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
+    }
+}
