@@ -150,8 +150,9 @@ pub enum Effect {
         /// What does not work in it.
         ailing: Vec<String>,
     },
-    /// This incarnation has been silent to the commander for so long that it has ended by itself (G24; to ownership).
-    /// Counted anew from this commander's election.
+    /// This incarnation has been silent to the commander for so long that it has ended by itself, and with it all before
+    /// (G24; to ownership). Counted anew from this commander's election; said once in a reign and never taken back in it,
+    /// and only of a node that ranges wait for: a holder, or a former one of a range whose Serving members are all dead.
     Expired {
         /// Whom.
         node: NodeId,

@@ -151,11 +151,9 @@ impl Heartbeat {
 
     /// Whether this life must not be kept alive by the commander: off the roster, dead by the log, or given up just now.
     pub(super) fn is_given_up(&self, (node, incarnation): Life) -> bool {
-        let Some(member) = self.published.as_ref().and_then(|known| known.dictionary.roster.get(&node)) else {
-            return true;
-        };
         let given_up = self.peers.get(&node).and_then(|peer| peer.suspicion.given_up);
-        member.dead.max(given_up).is_some_and(|dead| incarnation <= dead)
+        let dead = self.published.as_ref().is_none_or(|known| known.dictionary.is_dead(node, incarnation));
+        dead || given_up.is_some_and(|dead| incarnation <= dead)
     }
 
     /// Does what silence makes due.
@@ -276,12 +274,16 @@ impl Heartbeat {
         effects.push(Effect::Expired { node, incarnation: peer.incarnation, silent_for });
     }
 
+    /// When silence ends a life by itself. Only one that ranges wait for: any other may come back as it is.
     fn give_up_at(&self, node: NodeId) -> Option<Instant> {
-        let settings = self.settings()?;
+        let dictionary = &self.published.as_ref()?.dictionary;
+        let settings = &dictionary.settings;
         let span = settings.timing.giver(settings.give_up_after()?);
         let peer = self.peers.get(&node)?;
+        let present = dictionary.roster.get(&node)?.node.incarnation;
+        let counts = dictionary.lists(node, present) || self.facts.keepers.contains(&(node, present));
         let unaware = peer.heard >= self.reign && self.shortened.is_some_and(|version| peer.version < version);
-        let settled = unaware || self.is_given_up((node, peer.incarnation));
-        (!settled).then(|| peer.last() + span)
+        let settled = unaware || dictionary.is_dead(node, present) || self.is_given_up((node, peer.incarnation));
+        (counts && !settled).then(|| peer.last() + span)
     }
 }

@@ -250,7 +250,8 @@ impl Ownership {
             Some(reign) if published.commanding && reign.term == published.term => reign.stir(),
             _ if published.commanding => {
                 self.end_reign(effects);
-                self.reign = Some(Reign::new(self.me.id, published.term, now));
+                self.reign = Some(Reign::new(self.own_life(), published.term, now));
+                self.present_at = now;
             }
             _ => self.end_reign(effects),
         }

@@ -17,7 +17,7 @@ use crate::messages::ownership::{Applied, Chain, Command, Holder, HolderState, O
 use crate::types::{Epoch, Instant, NodeId, RangeId, Term, Version};
 
 use super::Effect;
-use super::evidence::Evidence;
+use super::evidence::{Evidence, Life};
 use super::roster::Desk;
 use super::steps::{Need, Urgency, View, Why};
 use super::watch::Watch;
@@ -81,9 +81,9 @@ struct Needs {
 }
 
 impl Reign {
-    pub fn new(me: NodeId, term: Term, now: Instant) -> Self {
+    pub fn new(me: Life, term: Term, now: Instant) -> Self {
         Self {
-            me,
+            me: me.node,
             term,
             watch: Watch::new(me, now),
             evidence: Evidence::default(),

@@ -7,10 +7,12 @@ use crate::machines::dictionary::Dictionary;
 use crate::messages::ownership::{Holder, Member, Role, Standing};
 use crate::types::{Incarnation, Instant, NodeId};
 
+use super::evidence::Life;
+
 /// The verdicts of one reign.
 #[derive(Debug)]
 pub(super) struct Watch {
-    me: NodeId,
+    me: Life,
     since: Instant,
     sights: BTreeMap<NodeId, Sight>,
 }
@@ -27,7 +29,7 @@ struct Sight {
 }
 
 impl Watch {
-    pub fn new(me: NodeId, since: Instant) -> Self {
+    pub fn new(me: Life, since: Instant) -> Self {
         Self { me, since, sights: BTreeMap::new() }
     }
 
@@ -70,7 +72,8 @@ impl Watch {
 
     /// Whether this commander has heard this life, and still does.
     pub fn has_heard(&self, node: NodeId, incarnation: Incarnation) -> bool {
-        node == self.me || self.sight(node, incarnation).is_some_and(|sight| sight.missed.is_none())
+        let me = Life { node, incarnation } == self.me;
+        me || self.sight(node, incarnation).is_some_and(|sight| sight.missed.is_none())
     }
 
     /// Whether this life may be counted on: not suspected by this commander, nor, before it has a verdict of its own, by
@@ -115,7 +118,7 @@ impl Watch {
 
     /// For how long nothing was heard of a member, whatever life it lives; counted from this commander's election.
     pub fn absent_for(&self, now: Instant, member: &Member) -> Duration {
-        let heard = member.node.id == self.me;
+        let heard = member.node.id == self.me.node;
         let sight = self.sights.get(&member.node.id);
         match sight {
             _ if heard => Duration::ZERO,

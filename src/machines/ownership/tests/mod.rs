@@ -4,6 +4,9 @@ mod world;
 
 use std::time::Duration;
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use crate::messages::events::EventKind;
 use crate::messages::ownership::{Candidate, JoinAnswer, Order, Role, Standing};
 use crate::types::NodeId;
@@ -107,6 +110,56 @@ fn all_restart_at_once_and_the_mesh_goes_on() {
     world.settle();
     assert_eq!(world.dictionary.unserved(), 0);
     world.assert_balanced(&[1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_commander_that_started_anew_admits_itself() {
+    let mut world = World::grown(1, 1);
+    world.restart(1);
+    world.elect(1);
+    world.settle();
+    assert_eq!(world.dictionary.member(NodeId(1)).map(|member| member.node.incarnation.0), Some(2));
+    world.assert_balanced(&[1]);
+}
+
+/// Random kills, pauses, restarts, elections and lost answers; then all is healed, and it must come to rest.
+#[test]
+fn whatever_happens_it_comes_to_rest() {
+    for seed in 0..60u64 {
+        let mut dice = ChaCha8Rng::seed_from_u64(seed);
+        let factor = dice.gen_range(1..=3);
+        let nodes = dice.gen_range(3..=6u64);
+        let mut world = World::grown(nodes, factor);
+        for _ in 0..dice.gen_range(5..40) {
+            let id = dice.gen_range(1..=nodes);
+            let up = world.nodes[&NodeId(id)].up;
+            let commands = world.commander == NodeId(id);
+            match dice.gen_range(0..8) {
+                0 if up && !commands => world.kill(id),
+                1 if up && !commands => world.pause(id),
+                2 | 3 if !up && world.nodes[&NodeId(id)].has_memory() => world.resume(id),
+                2..=4 if !commands => world.restart(id),
+                5 if up => world.elect(id),
+                6 => world.unknown = dice.gen_range(0..4),
+                _ => {}
+            }
+            world.run(Duration::from_millis(dice.gen_range(0..15) * 100));
+        }
+        world.unknown = 0;
+        for id in 1..=nodes {
+            if !world.nodes[&NodeId(id)].up {
+                world.restart(id);
+            }
+        }
+        world.settle();
+        let given_up = |id: &u64| world.nodes[&NodeId(*id)].begun_again;
+        let again: Vec<u64> = (1..=nodes).filter(given_up).collect();
+        for id in again {
+            world.restart(id);
+        }
+        world.settle();
+        world.assert_balanced(&(1..=nodes).collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -41,6 +41,14 @@ pub struct Fake {
     parked: BTreeMap<RangeId, Epoch>,
     silent_since: Instant,
     pub begun_again: bool,
+    killed: bool,
+}
+
+impl Fake {
+    /// A process that was paused and not killed.
+    pub fn has_memory(&self) -> bool {
+        !self.killed
+    }
 }
 
 pub struct World {
@@ -124,6 +132,7 @@ impl World {
             parked: BTreeMap::new(),
             silent_since: self.now,
             begun_again: false,
+            killed: false,
         };
         self.nodes.insert(id, fake);
     }
@@ -142,6 +151,7 @@ impl World {
         fake.up = false;
         fake.silent_since = now;
         fake.data.clear();
+        fake.killed = true;
     }
 
     /// Cut off or paused: its memory stays.
