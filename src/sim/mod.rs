@@ -17,5 +17,6 @@ pub mod network;
 pub mod node;
 pub mod queue;
 pub mod script;
+pub mod swarm;
 pub mod trace;
 pub mod world;

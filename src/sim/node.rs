@@ -6,6 +6,7 @@
 //! does whose thread is busy.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,7 +112,6 @@ struct Asked {
 }
 
 /// One process.
-#[derive(Debug)]
 pub struct Node {
     /// How it began.
     pub setup: Setup,
@@ -237,15 +237,15 @@ impl Node {
         if due(self.ownership.deadline()) {
             timers.push(Mail::Ownership(ownership::Input::Timer));
         }
-        for (worker, store) in self.stores.iter().enumerate().filter(|(_, store)| due(store.deadline())) {
-            let _ = store;
-            timers.push(Mail::Store(worker, store::Input::Timer));
-        }
+        let stores = self.stores.iter().enumerate().filter(|(_, store)| due(store.deadline()));
+        timers.extend(stores.map(|(worker, _)| Mail::Store(worker, store::Input::Timer)));
         if due(self.door.deadline()) {
             timers.push(Mail::Door(door::Input::Timer));
         }
-        for timer in timers.into_iter().filter(|mail| !self.stalled.contains_key(&mail.room())) {
-            self.hear(timer, now, out);
+        for timer in timers {
+            if !self.stalled.contains_key(&timer.room()) {
+                self.hear(timer, now, out);
+            }
         }
     }
 
@@ -571,6 +571,12 @@ impl Node {
                 }
             }
         }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("setup", &self.setup).field("published", &self.published).finish_non_exhaustive()
     }
 }
 

@@ -105,7 +105,6 @@ pub struct World {
     told: BTreeMap<u64, (Time, Told)>,
     newest: Option<Arc<Published>>,
     counter: u64,
-    seed: u64,
 }
 
 impl World {
@@ -126,7 +125,6 @@ impl World {
             told: BTreeMap::new(),
             newest: None,
             counter: 0,
-            seed,
         };
         world.later(SAMPLE, Event::Sample);
         world
