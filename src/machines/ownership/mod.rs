@@ -91,6 +91,14 @@ pub enum Input {
         /// For how long.
         silent_for: Duration,
     },
+    /// Two nodes that the commander hears cannot reach each other: one reported the other, which answered the probe. Said
+    /// again as long as it is so.
+    Apart {
+        /// Who reported.
+        by: NodeId,
+        /// Whom it does not reach.
+        about: NodeId,
+    },
     /// What became of a proposal.
     Proposed {
         /// Which.
@@ -280,7 +288,7 @@ impl Ownership {
                 "NodeIdInUse: another process lives as node {} now (incarnation {}, this one is {}); this one is no member of anything",
                 self.me.id, member.node.incarnation, self.me.incarnation
             );
-            return effects.push(Effect::Note(self.event(published, text)));
+            return effects.push(Effect::Note(self.event(published, self.me.id, text)));
         }
         effects.push(Effect::BeginAgain(format!(
             "{} was silent so long that the mesh gave up incarnation {}; what it held is served by others",
@@ -288,12 +296,20 @@ impl Ownership {
         )));
     }
 
-    fn event(&self, published: &Published, text: String) -> Event {
+    /// A node that is heard says of itself that something in it does not work.
+    fn tell_ailing(&self, node: NodeId, ailing: &[String], effects: &mut Vec<Effect>) {
+        if let (Some(published), Some(_), false) = (&self.published, &self.reign, ailing.is_empty()) {
+            let text = format!("{} is heard, but ails: {}", published.dictionary.name_of(node), ailing.join("; "));
+            effects.push(Effect::Note(self.event(published, node, text)));
+        }
+    }
+
+    fn event(&self, published: &Published, node: NodeId, text: String) -> Event {
         Event {
             kind: EventKind::Noticed,
             term: published.term,
             version: published.dictionary.version,
-            node: Some(self.me.id),
+            node: Some(node),
             ranges: Vec::new(),
             text,
         }
@@ -508,9 +524,11 @@ impl Machine for Ownership {
             Input::Suspect { node, incarnation, evidence } => {
                 self.on_verdict(|reign| reign.watch.on_suspect(now, node, incarnation, evidence));
             }
-            Input::Alive { node, incarnation, .. } => {
+            Input::Alive { node, incarnation, ailing } => {
+                self.tell_ailing(node, &ailing, effects);
                 self.on_verdict(|reign| reign.watch.on_alive(now, node, incarnation));
             }
+            Input::Apart { by, about } => self.on_verdict(|reign| reign.watch.on_apart(now, by, about)),
             Input::Expired { node, incarnation, silent_for } => {
                 self.on_verdict(|reign| reign.watch.on_expired(now, node, incarnation, silent_for));
             }

@@ -184,7 +184,9 @@ impl Reign {
     }
 
     fn gather(&mut self, now: Instant, dictionary: &Dictionary) -> Needs {
-        let view = View { now, dictionary, watch: &self.watch, evidence: &self.evidence, target: &self.target.plan };
+        let able = self.target.of.as_ref().map_or(&[][..], |(_, able)| able);
+        let (watch, evidence, target) = (&self.watch, &self.evidence, &self.target.plan);
+        let view = View { now, dictionary, watch, evidence, target, able };
         let mut needs = Needs::default();
         let mut called_off = Vec::new();
         for (range, chain) in dictionary.ranges() {
@@ -285,7 +287,7 @@ impl Reign {
             }
             if let Some(text) = words(dictionary, *why) {
                 let node = match why {
-                    Why::Silent(node) | Why::Copy(node) => Some(*node),
+                    Why::Silent(node) | Why::Copy(node) | Why::Apart(node, _) => Some(*node),
                     Why::Loading | Why::Busy | Why::Operator | Why::Drones => None,
                 };
                 effects.push(Effect::Note(Event {
@@ -373,6 +375,11 @@ fn present(dictionary: &Dictionary, chain: &Chain) -> Present {
 fn words(dictionary: &Dictionary, why: Why) -> Option<String> {
     Some(match why {
         Why::Loading | Why::Busy => return None,
+        Why::Apart(one, other) => format!(
+            "{} and {} do not reach each other; look at the network between them",
+            dictionary.name_of(one),
+            dictionary.name_of(other)
+        ),
         Why::Silent(node) => match dictionary.settings.give_up_after() {
             Some(span) => {
                 let span = dictionary.settings.timing.giver(span);

@@ -15,6 +15,8 @@ pub(super) struct Watch {
     me: Life,
     since: Instant,
     sights: BTreeMap<NodeId, Sight>,
+    /// Pairs of heard nodes that did not reach each other, lower id first, and when that was last said.
+    apart: BTreeMap<(NodeId, NodeId), Instant>,
 }
 
 /// The latest verdict about one node.
@@ -30,7 +32,7 @@ struct Sight {
 
 impl Watch {
     pub fn new(me: Life, since: Instant) -> Self {
-        Self { me, since, sights: BTreeMap::new() }
+        Self { me, since, sights: BTreeMap::new(), apart: BTreeMap::new() }
     }
 
     pub fn on_alive(&mut self, now: Instant, node: NodeId, incarnation: Incarnation) {
@@ -49,6 +51,15 @@ impl Watch {
         if let Some(sight) = self.sights.get_mut(&node).filter(|sight| sight.incarnation == incarnation) {
             sight.expired = Some(silent_for);
         }
+    }
+
+    pub fn on_apart(&mut self, now: Instant, one: NodeId, other: NodeId) {
+        self.apart.insert((one.min(other), one.max(other)), now);
+    }
+
+    /// Whether it was said, less than `span` ago, that two nodes do not reach each other.
+    pub fn are_apart(&self, now: Instant, one: NodeId, other: NodeId, span: Duration) -> bool {
+        self.apart.get(&(one.min(other), one.max(other))).is_some_and(|at| now.since(*at) < span)
     }
 
     /// A verdict about an older life than the one last seen tells nothing any more.
@@ -131,6 +142,8 @@ impl Watch {
     /// Who has left the roster is forgotten.
     pub fn forget_strangers(&mut self, dictionary: &Dictionary) {
         self.sights.retain(|node, _| dictionary.roster.contains_key(node));
+        let known = |node: &NodeId| dictionary.roster.contains_key(node);
+        self.apart.retain(|(one, other), _| known(one) && known(other));
     }
 
     fn sight(&self, node: NodeId, incarnation: Incarnation) -> Option<&Sight> {

@@ -2,13 +2,14 @@
 
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::messages::events::EventKind;
-use crate::messages::ownership::{Candidate, JoinAnswer, Order, Role, Standing};
+use crate::messages::ownership::{Candidate, Chain, JoinAnswer, Order, Role, Standing};
 use crate::types::NodeId;
 
 use world::{RANGES, World, candidate};
@@ -110,6 +111,38 @@ fn all_restart_at_once_and_the_mesh_goes_on() {
     world.settle();
     assert_eq!(world.dictionary.unserved(), 0);
     world.assert_balanced(&[1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn of_two_that_do_not_reach_each_other_one_goes() {
+    let mut world = World::grown(3, 2);
+    world.cut.insert((2, 3));
+    world.run(Duration::from_secs(5));
+    let together = |world: &World| {
+        let both = |chain: &Arc<Chain>| [2, 3].iter().all(|id| chain.holders.iter().any(|h| h.node == NodeId(*id)));
+        world.dictionary.chains.iter().filter(|chain| both(chain)).count()
+    };
+    assert_eq!((together(&world), world.lost(), world.dictionary.unserved()), (0, 0, 0));
+    assert_eq!(world.dictionary.short_of_copies(), 0, "node 1 stands in for either");
+    world.cut.clear();
+    world.run(Duration::from_secs(70));
+    world.settle();
+    world.assert_balanced(&[1, 2, 3]);
+}
+
+#[test]
+fn a_move_between_two_that_do_not_reach_each_other_waits() {
+    let mut world = World::grown(2, 1);
+    world.cut.insert((1, 3));
+    world.join(3);
+    world.run(Duration::from_secs(5));
+    assert!(world.dictionary.chains.iter().all(|chain| chain.holders.len() == 1), "no head waits for a joiner");
+    assert!(world.headed(3) > 0, "node 2 gives its share");
+    world.cut.clear();
+    world.run(Duration::from_secs(70));
+    world.settle();
+    world.assert_balanced(&[1, 2, 3]);
+    assert_eq!(world.lost(), 0);
 }
 
 #[test]
