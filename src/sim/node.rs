@@ -315,6 +315,14 @@ impl Node {
         }
     }
 
+    /// A peer has called by the data lane, or its call has ended: what it said to our stores may be lost.
+    pub fn on_call(&mut self, peer: NodeId, up: bool, now: Now, out: &mut Vec<Out>) {
+        for worker in 0..self.stores.len() {
+            let input = if up { store::Input::LinkUp(peer) } else { store::Input::LinkDown(peer) };
+            self.hear(Mail::Store(worker, input), now, out);
+        }
+    }
+
     /// A machine's mail waits from now on.
     pub fn stall(&mut self, room: Room) {
         self.stalled.entry(room).or_default();
