@@ -206,12 +206,6 @@ impl Outbox {
         }
     }
 
-    /// Asks the connection to break, from outside.
-    pub fn break_off(&self) {
-        self.lock().broken = true;
-        self.wake.notify_one();
-    }
-
     /// Whether nothing was said since this was last asked.
     pub fn was_idle(&self) -> bool {
         let mut state = self.lock();

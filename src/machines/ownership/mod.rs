@@ -346,15 +346,15 @@ impl Ownership {
             OwnershipMessage::Ordered { id, result } => self.errands.finish(id, result, effects),
             OwnershipMessage::CaughtUp { range, epoch, joiner, incarnation } => {
                 let joiner = Life { node: joiner, incarnation };
-                self.on_caught_up(range, epoch, joiner, from, effects);
+                self.on_caught_up(now, range, epoch, joiner, from, effects);
             }
-            OwnershipMessage::Parked { range, epoch } => self.on_parked(range, epoch, from, effects),
+            OwnershipMessage::Parked { range, epoch } => self.on_parked(now, range, epoch, from, effects),
             OwnershipMessage::Park { range, epoch } => effects.push(Effect::Park { range, epoch }),
             OwnershipMessage::Vouch { id, ranges } => self.on_vouch(from.node, id, ranges, effects),
             OwnershipMessage::Vouched { id, ranges } => {
                 if let Some(reign) = &mut self.reign {
                     reign.evidence.on_vouched(id, &ranges, from);
-                    reign.stir();
+                    reign.stir_soon(now);
                 }
             }
         }
@@ -368,20 +368,28 @@ impl Ownership {
         }
     }
 
-    fn on_caught_up(&mut self, range: RangeId, epoch: Epoch, joiner: Life, by: Life, effects: &mut Vec<Effect>) {
+    fn on_caught_up(
+        &mut self,
+        now: Instant,
+        range: RangeId,
+        epoch: Epoch,
+        joiner: Life,
+        by: Life,
+        effects: &mut Vec<Effect>,
+    ) {
         if let Some(reign) = &mut self.reign {
             reign.evidence.on_caught_up(range, epoch, joiner, by);
-            reign.stir();
+            reign.stir_soon(now);
         } else if by.node == self.me.id {
             let Life { node: joiner, incarnation } = joiner;
             self.tell_commander(OwnershipMessage::CaughtUp { range, epoch, joiner, incarnation }, effects);
         }
     }
 
-    fn on_parked(&mut self, range: RangeId, epoch: Epoch, by: Life, effects: &mut Vec<Effect>) {
+    fn on_parked(&mut self, now: Instant, range: RangeId, epoch: Epoch, by: Life, effects: &mut Vec<Effect>) {
         if let Some(reign) = &mut self.reign {
             reign.evidence.on_parked(range, epoch, by);
-            reign.stir();
+            reign.stir_soon(now);
         } else if by.node == self.me.id {
             self.tell_commander(OwnershipMessage::Parked { range, epoch }, effects);
         }
@@ -405,13 +413,13 @@ impl Ownership {
     }
 
     /// A store of this node answers. Each store answers for its own ranges, so there may be several answers.
-    fn on_vouched(&mut self, id: u64, ranges: Vec<RangeId>, effects: &mut Vec<Effect>) {
+    fn on_vouched(&mut self, now: Instant, id: u64, ranges: Vec<RangeId>, effects: &mut Vec<Effect>) {
         let own = self.own_life();
         if let Some((to, id)) = self.questions.get(&id).copied() {
             effects.push(Effect::Send { to, message: OwnershipMessage::Vouched { id, ranges } });
         } else if let Some(reign) = &mut self.reign {
             reign.evidence.on_vouched(id, &ranges, own);
-            reign.stir();
+            reign.stir_soon(now);
         }
     }
 
@@ -542,17 +550,18 @@ impl Machine for Ownership {
             }
             Input::CaughtUp { range, epoch, joiner, incarnation } => {
                 let joiner = Life { node: joiner, incarnation };
-                self.on_caught_up(range, epoch, joiner, self.own_life(), effects);
+                self.on_caught_up(now, range, epoch, joiner, self.own_life(), effects);
             }
-            Input::Parked { range, epoch } => self.on_parked(range, epoch, self.own_life(), effects),
-            Input::Vouched { id, ranges } => self.on_vouched(id, ranges, effects),
+            Input::Parked { range, epoch } => self.on_parked(now, range, epoch, self.own_life(), effects),
+            Input::Vouched { id, ranges } => self.on_vouched(now, id, ranges, effects),
         }
         self.go_on(now, effects);
     }
 
     fn deadline(&self) -> Option<Instant> {
         let published = self.published.as_ref()?;
-        let reign = self.reign.as_ref().map(|reign| reign.next_beat);
+        let reign =
+            self.reign.as_ref().map(|reign| reign.look_at.map_or(reign.next_beat, |at| at.min(reign.next_beat)));
         let errands = (!self.errands.is_empty()).then(|| self.errands.next(self.beat()));
         let present = self.is_unknown(published).then_some(self.present_at);
         [reign, errands, present].into_iter().flatten().min()

@@ -32,6 +32,9 @@ const LOADING_EACH: usize = 32;
 /// The most ranges that load at a time in the whole mesh, so that the commander's log is not filled by moves alone.
 const LOADING_ALL: usize = 256;
 
+/// Words that come one a range, and for many ranges at once, are gathered for so long before all ranges are looked at.
+const LOOK: Duration = Duration::from_millis(3);
+
 /// The most heads that are parked at a time: their clients wait.
 const PARKED: usize = 64;
 
@@ -49,6 +52,8 @@ pub(super) struct Reign {
     pub next_beat: Instant,
     /// Nothing was left to do, and nothing has happened since.
     settled: bool,
+    /// When all ranges are looked at next, if before the next beat.
+    pub look_at: Option<Instant>,
     /// What is waited for, and for how many ranges, as last told.
     waiting: BTreeMap<Why, usize>,
 }
@@ -93,6 +98,7 @@ impl Reign {
             target: Target::default(),
             next_beat: now,
             settled: false,
+            look_at: Some(now),
             waiting: BTreeMap::new(),
         }
     }
@@ -100,6 +106,13 @@ impl Reign {
     /// Something happened: the next review looks at everything.
     pub fn stir(&mut self) {
         self.settled = false;
+        self.look_at = Some(Instant::default());
+    }
+
+    /// Something happened of which more comes soon, one word a range: what is said within [`LOOK`] is looked at together.
+    pub fn stir_soon(&mut self, now: Instant) {
+        self.settled = false;
+        self.look_at.get_or_insert(now + LOOK);
     }
 
     /// What became of a proposal of this node.
@@ -117,7 +130,8 @@ impl Reign {
         let dictionary = &*published.dictionary;
         let timing = &dictionary.settings.timing;
         let beat = timing.beat();
-        if now >= self.next_beat {
+        let on_beat = now >= self.next_beat;
+        if on_beat {
             self.next_beat = now + beat;
         }
         for lane in [&mut self.nodes, &mut self.chains] {
@@ -125,9 +139,10 @@ impl Reign {
         }
         self.desk.answer(now, dictionary, &self.watch, effects);
         self.review_roster(now, dictionary, numbers, effects);
-        if self.settled {
+        if self.settled || !on_beat && self.look_at.is_none_or(|at| now < at) {
             return;
         }
+        self.look_at = None;
         self.watch.forget_strangers(dictionary);
         self.evidence.forget(now, dictionary, timing.sole_lease());
         self.plan(dictionary);
