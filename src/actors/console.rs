@@ -74,7 +74,8 @@ async fn answer(node: &Node, mut stream: TcpStream) -> std::io::Result<()> {
         }
     }
     let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let path = std::str::from_utf8(line).unwrap_or_default().strip_prefix("GET ").and_then(|rest| rest.split(' ').next());
+    let path =
+        std::str::from_utf8(line).unwrap_or_default().strip_prefix("GET ").and_then(|rest| rest.split(' ').next());
     let (status, kind, body) = match path {
         Some("/health") => health(node),
         Some("/metrics") => ("200 OK", "text/plain; version=0.0.4", telling::metrics(node)),

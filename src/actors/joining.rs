@@ -100,7 +100,9 @@ async fn ask_all(node: Arc<Node>, address: String, joining: Addr<Joining>) {
         actix_rt::spawn(async move {
             let answer = match timeout(PATIENCE, ask(&node, place)).await {
                 Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(CallError::Refused(refused))) if refused.why == (PeerRefusal::WrongNode { mine: node.me.id }) => {
+                Ok(Err(CallError::Refused(refused)))
+                    if refused.why == (PeerRefusal::WrongNode { mine: node.me.id }) =>
+                {
                     Ok(JoinAnswer::NoMesh)
                 }
                 // This node was removed, or runs twice: no other address will say otherwise.

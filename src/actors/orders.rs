@@ -68,7 +68,9 @@ async fn give(node: Arc<Node>, order: Order) -> Reply {
     match timeout(PATIENCE, answered).await {
         Ok(Ok(result)) => mesh::ordered(result),
         Ok(Err(_)) => mesh::ordered(Err("this node cannot bring the order to a commander".into())),
-        Err(_) => Reply::error(format!("UNCERTAIN the commander has not answered in {PATIENCE:?}; look before you repeat it")),
+        Err(_) => {
+            Reply::error(format!("UNCERTAIN the commander has not answered in {PATIENCE:?}; look before you repeat it"))
+        }
     }
 }
 

@@ -55,7 +55,14 @@ pub struct Ownership {
 impl Ownership {
     /// With a machine that has heard nothing yet.
     pub fn new(node: Arc<Node>, machine: ownership::Ownership) -> Self {
-        Self { node, desk: Desk::new(machine), last: 0, joining: BTreeMap::new(), orders: BTreeMap::new(), vouching: BTreeMap::new() }
+        Self {
+            node,
+            desk: Desk::new(machine),
+            last: 0,
+            joining: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            vouching: BTreeMap::new(),
+        }
     }
 
     fn next(&mut self) -> u64 {

@@ -179,7 +179,9 @@ async fn attend(node: Arc<Node>, party: Party, stream: TcpStream, heard: BytesMu
     back.stand(Standing::Down);
     let peer = node.name_of(party.node);
     match why {
-        Ended::Closed | Ended::Io(_) | Ended::Outlived => tracing::debug!(peer, lane = ?party.lane, "call ended: {why}"),
+        Ended::Closed | Ended::Io(_) | Ended::Outlived => {
+            tracing::debug!(peer, lane = ?party.lane, "call ended: {why}")
+        }
         _ => tracing::warn!(peer, lane = ?party.lane, "call ended: {why}"),
     }
     if node.switchboard.hung_up(party.node, party.lane, &back) {

@@ -214,8 +214,18 @@ impl Total {
         }
         let simulated = self.simulated.as_secs_f64();
         let took = began.elapsed().as_secs_f64();
-        writeln!(out, "{} seeds, {:.1} simulated hours in {took:.1} s: {:.0} times as fast as time", self.seeds, simulated / 3600.0, simulated / took)?;
-        writeln!(out, "{} events; clients had {} operations answered, {} not", self.events, self.operations.0, self.operations.1)?;
+        writeln!(
+            out,
+            "{} seeds, {:.1} simulated hours in {took:.1} s: {:.0} times as fast as time",
+            self.seeds,
+            simulated / 3600.0,
+            simulated / took
+        )?;
+        writeln!(
+            out,
+            "{} events; clients had {} operations answered, {} not",
+            self.events, self.operations.0, self.operations.1
+        )?;
         let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         writeln!(out, "faults: {}", faults.join(", "))?;
         let digest: String = self.digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -230,10 +240,7 @@ impl Total {
 
 fn again(seed: u64, args: &RunArgs) -> String {
     let nodes = args.nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
-    format!(
-        "keyval sim run --seeds {seed} --minutes {} --clients {}{nodes} --lines",
-        args.minutes, args.clients
-    )
+    format!("keyval sim run --seeds {seed} --minutes {} --clients {}{nodes} --lines", args.minutes, args.clients)
 }
 
 /// Where a panic ends the process, somebody has to say which seed it was.

@@ -39,7 +39,11 @@ enum State {
     /// One range answers, or an actor.
     Waiting,
     /// Several ranges do.
-    Many { merge: Merge, replies: Vec<Reply>, left: usize },
+    Many {
+        merge: Merge,
+        replies: Vec<Reply>,
+        left: usize,
+    },
 }
 
 impl Batch {
@@ -108,7 +112,9 @@ impl Batch {
     /// The answer to a request, by its place among those submitted.
     pub fn answer(&mut self, place: u32, reply: Reply) {
         let Some(&(slot, part)) = self.places.get(place as usize) else { return };
-        let Some(slot) = (slot as usize).checked_sub(self.written).and_then(|at| self.slots.get_mut(at)) else { return };
+        let Some(slot) = (slot as usize).checked_sub(self.written).and_then(|at| self.slots.get_mut(at)) else {
+            return;
+        };
         match &mut slot.state {
             State::Many { replies, left, .. } => {
                 replies[part as usize] = reply;

@@ -170,7 +170,12 @@ impl Session {
             return;
         }
         let count = requests.len() as u32;
-        let submit = Submit { session: context.address(), client: self.client.id, requests, passes_on: self.speaker.passes_on() };
+        let submit = Submit {
+            session: context.address(),
+            client: self.client.id,
+            requests,
+            passes_on: self.speaker.passes_on(),
+        };
         if !offer(&self.door, submit) {
             (0..count).for_each(|place| self.batch.answer(place, errors::busy()));
         }

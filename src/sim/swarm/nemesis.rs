@@ -228,10 +228,12 @@ impl Nemesis {
                 let other = self.other(world, one)?;
                 for _ in 0..5 {
                     world.cut(one, other);
-                    let until = world.now() + between(&mut self.random, (Duration::from_millis(1), Duration::from_secs(1)));
+                    let until =
+                        world.now() + between(&mut self.random, (Duration::from_millis(1), Duration::from_secs(1)));
                     self.wait(world, until);
                     world.heal(one, other);
-                    let until = world.now() + between(&mut self.random, (Duration::from_millis(1), Duration::from_secs(1)));
+                    let until =
+                        world.now() + between(&mut self.random, (Duration::from_millis(1), Duration::from_secs(1)));
                     self.wait(world, until);
                 }
             }
