@@ -95,7 +95,7 @@ pub enum Event {
         /// Who dialled.
         from: Host,
         /// Which link.
-        link: (Host, Lane),
+        link: (NodeId, Lane),
         /// Which attempt of it.
         attempt: u64,
         /// Whether this is the end of waiting in vain.
@@ -106,7 +106,7 @@ pub enum Event {
         /// Who dials.
         from: Host,
         /// Which link.
-        link: (Host, Lane),
+        link: (NodeId, Lane),
         /// After which attempt.
         attempt: u64,
     },
@@ -257,9 +257,8 @@ struct Way {
     cut: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum State {
-    #[default]
     Idle,
     Dialling {
         after_break: bool,
@@ -268,9 +267,9 @@ enum State {
     Resting,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Link {
-    wanted: Option<NodeId>,
+    host: Host,
     state: State,
     attempt: u64,
     failures: u32,
@@ -282,8 +281,8 @@ struct Link {
 pub struct Network {
     /// How it behaves when nothing is cut.
     pub weather: Weather,
-    links: BTreeMap<(Host, Host, Lane), Link>,
-    accepted: BTreeMap<(Host, Host, Lane), u64>,
+    links: BTreeMap<(Host, NodeId, Lane), Link>,
+    accepted: BTreeMap<(Host, NodeId, Lane), u64>,
     connections: BTreeMap<u64, Connection>,
     parted: BTreeMap<u64, ([Side; 2], Lane)>,
     cuts: BTreeMap<(Host, Host), u64>,
@@ -353,28 +352,29 @@ impl Network {
 
     /// From now on `from` keeps a link to that node at that place, and dials until it has one.
     pub fn want(&mut self, from: Host, to: Host, node: NodeId, lane: Lane, context: &mut Context<'_>) {
-        let link = self.links.entry((from, to, lane)).or_default();
-        if link.wanted == Some(node) {
+        let link = self.links.entry((from, node, lane)).or_insert_with(|| Link::to(to));
+        if link.host != to {
+            link.host = to;
+            link.failures = 0;
+        } else if !matches!(link.state, State::Idle) {
             return;
         }
-        link.wanted = Some(node);
-        link.failures = 0;
         if matches!(link.state, State::Idle | State::Resting) {
-            self.dial(from, (to, lane), false, context);
+            self.dial(from, (node, lane), false, context);
         }
     }
 
-    /// `from` keeps no links to that place any more.
-    pub fn unlink(&mut self, from: Host, to: Host, context: &mut Context<'_>) {
-        for lane in [Lane::Control, Lane::Data, Lane::Bulk] {
-            let Some(link) = self.links.remove(&(from, to, lane)) else { continue };
+    /// `from` keeps links to those alone of whom this holds.
+    pub fn keep_links(&mut self, from: Host, is_kept: impl Fn(NodeId) -> bool, context: &mut Context<'_>) {
+        let ends = |(host, node, _): &&(Host, NodeId, Lane)| *host == from && !is_kept(*node);
+        for key in self.links.keys().filter(ends).copied().collect::<Vec<_>>() {
+            let Some(link) = self.links.remove(&key) else { continue };
             if let State::Open(id) = link.state {
                 self.break_connection(id, Break::Closed, context);
             }
-            if let Some(peer) = link.wanted {
-                not_sent(from, peer, link.waiting, context);
-                context.news.push(News::Down { host: from, peer, lane });
-            }
+            let (_, peer, lane) = key;
+            not_sent(from, peer, link.waiting, context);
+            context.news.push(News::Down { host: from, peer, lane });
         }
     }
 
@@ -412,10 +412,8 @@ impl Network {
         frame: (Vec<u8>, Kind),
         context: &mut Context<'_>,
     ) {
-        self.count += 1;
-        let attempt = self.count;
-        let link = self.links.entry((from, to.0, lane)).or_insert_with(|| Link { attempt, ..Link::default() });
-        link.wanted = Some(to.1);
+        let link = self.links.entry((from, to.1, lane)).or_insert_with(|| Link::to(to.0));
+        link.host = to.0;
         match link.state {
             State::Open(id) => self.transmit(id, THERE, frame, context),
             State::Resting => not_sent(from, to.1, [frame], context),
@@ -426,7 +424,7 @@ impl Network {
                     link.waiting.push_back(frame);
                 }
                 if matches!(link.state, State::Idle) {
-                    self.dial(from, (to.0, lane), false, context);
+                    self.dial(from, (to.1, lane), false, context);
                 }
             }
         }
@@ -441,9 +439,7 @@ impl Network {
         frame: (Vec<u8>, Kind),
         context: &mut Context<'_>,
     ) {
-        let known = self.accepted.iter().filter(|((host, _, its), _)| (*host, *its) == (from, lane));
-        let calls = |id: &u64| self.connections.get(id).is_some_and(|it| it.ends[0].node == to);
-        match known.map(|(_, id)| *id).find(calls) {
+        match self.accepted.get(&(from, to, lane)).copied() {
             Some(id) => self.transmit(id, BACK, frame, context),
             None => not_sent(from, to, [frame], context),
         }
@@ -504,17 +500,17 @@ impl Network {
         if host != caller.host {
             return self.hang_up(called, caller, lane, id, context);
         }
-        let Some(link) = self.links.get_mut(&(host, called.host, lane)) else { return };
+        let Some(link) = self.links.get_mut(&(host, called.node, lane)) else { return };
         if matches!(link.state, State::Open(open) if open == id) {
             link.state = State::Idle;
             context.news.push(News::Down { host, peer: called.node, lane });
-            self.dial(host, (called.host, lane), true, context);
+            self.dial(host, (called.node, lane), true, context);
         }
     }
 
     /// The called side gives a connection up: it learnt that it is broken, or a newer one has come.
     fn hang_up(&mut self, called: Side, caller: Side, lane: Lane, id: u64, context: &mut Context<'_>) {
-        let key = (called.host, caller.host, lane);
+        let key = (called.host, caller.node, lane);
         if self.accepted.get(&key) == Some(&id) {
             self.accepted.remove(&key);
             context.news.push(News::HungUp { host: called.host, caller, lane });
@@ -524,22 +520,22 @@ impl Network {
     fn on_dialled(
         &mut self,
         from: Host,
-        link: (Host, Lane),
+        link: (NodeId, Lane),
         attempt: u64,
         timed_out: bool,
         greet: impl FnOnce(Host, (Host, NodeId), Lane) -> Greeting,
         context: &mut Context<'_>,
     ) {
-        let blocked = self.is_cut(from, link.0) || self.is_cut(link.0, from);
         let Some(known) = self.links.get(&(from, link.0, link.1)).filter(|it| it.attempt == attempt) else { return };
-        let (State::Dialling { after_break }, Some(node)) = (&known.state, known.wanted) else { return };
-        let after_break = *after_break;
+        let State::Dialling { after_break } = known.state else { return };
+        let to = known.host;
         if timed_out {
-            return self.unreached(from, link, (node, after_break, None), context);
+            return self.unreached(from, link, (after_break, None), context);
         }
-        match if blocked { Greeting::Silent } else { greet(from, (link.0, node), link.1) } {
+        let blocked = self.is_cut(from, to) || self.is_cut(to, from);
+        match if blocked { Greeting::Silent } else { greet(from, (to, link.0), link.1) } {
             Greeting::Welcome(caller, called) => self.open(caller, called, link.1, context),
-            Greeting::Refused(refusal) => self.unreached(from, link, (node, after_break, refusal), context),
+            Greeting::Refused(refusal) => self.unreached(from, link, (after_break, refusal), context),
             Greeting::Silent => {
                 let event = Event::Dialled { from, link, attempt, timed_out: true };
                 context.later.push((context.now + DIAL_TIMEOUT, event));
@@ -549,18 +545,17 @@ impl Network {
 
     fn open(&mut self, caller: Side, called: Side, lane: Lane, context: &mut Context<'_>) {
         // Whoever calls anew has given the old connection up. The called side learns that first.
-        if let Some(old) = self.accepted.get(&(called.host, caller.host, lane)).copied() {
-            let old_caller = self.connections.get(&old).map_or(caller, |it| it.ends[0]);
+        if let Some(old) = self.accepted.get(&(called.host, caller.node, lane)).copied() {
             self.break_connection(old, Break::Closed, context);
-            self.hang_up(called, old_caller, lane, old, context);
+            self.hang_up(called, caller, lane, old, context);
         }
         self.count += 1;
         let id = self.count;
         let way = || Way { last: context.now, ..Way::default() };
         self.connections.insert(id, Connection { lane, ends: [caller, called], ways: [way(), way()] });
-        self.accepted.insert((called.host, caller.host, lane), id);
+        self.accepted.insert((called.host, caller.node, lane), id);
         context.news.push(News::Up { host: caller.host, peer: called.node, lane });
-        let link = self.links.get_mut(&(caller.host, called.host, lane)).expect("it was dialled");
+        let link = self.links.get_mut(&(caller.host, called.node, lane)).expect("it was dialled");
         link.state = State::Open(id);
         link.failures = 0;
         for frame in std::mem::take(&mut link.waiting) {
@@ -568,9 +563,9 @@ impl Network {
         }
         // Who calls is there: no need to wait any longer before calling back.
         for lane in [Lane::Control, Lane::Data, Lane::Bulk] {
-            let resting = self.links.get(&(called.host, caller.host, lane));
+            let resting = self.links.get(&(called.host, caller.node, lane));
             if resting.is_some_and(|link| matches!(link.state, State::Resting)) {
-                self.dial(called.host, (caller.host, lane), false, context);
+                self.dial(called.host, (caller.node, lane), false, context);
             }
         }
     }
@@ -578,8 +573,8 @@ impl Network {
     fn unreached(
         &mut self,
         from: Host,
-        link: (Host, Lane),
-        how: (NodeId, bool, Option<PeerRefusal>),
+        link: (NodeId, Lane),
+        how: (bool, Option<PeerRefusal>),
         context: &mut Context<'_>,
     ) {
         let known = self.links.get_mut(&(from, link.0, link.1)).expect("it was dialled");
@@ -589,12 +584,12 @@ impl Network {
         let pause = (REDIAL.0 * 2u32.saturating_pow(known.failures - 1)).min(REDIAL.1);
         let at = context.now + pause + between(context.random, (Duration::ZERO, pause / 4));
         context.later.push((at, Event::Redial { from, link, attempt: known.attempt }));
-        let (peer, after_break, refusal) = how;
+        let (peer, (after_break, refusal)) = (link.0, how);
         context.news.push(News::Unreached { host: from, peer, lane: link.1, after_break, refusal });
         not_sent(from, peer, waiting, context);
     }
 
-    fn dial(&mut self, from: Host, link: (Host, Lane), after_break: bool, context: &mut Context<'_>) {
+    fn dial(&mut self, from: Host, link: (NodeId, Lane), after_break: bool, context: &mut Context<'_>) {
         // Attempts are numbered throughout, so that what is on its way for a link that was dropped is known as such.
         self.count += 1;
         let attempt = self.count;
@@ -643,6 +638,12 @@ impl Network {
             };
             context.later.push((context.now + after, Event::Notice { host, connection: id }));
         }
+    }
+}
+
+impl Link {
+    fn to(host: Host) -> Self {
+        Self { host, state: State::Idle, attempt: 0, failures: 0, waiting: VecDeque::new() }
     }
 }
 
@@ -816,7 +817,7 @@ mod tests {
         pair.act(|network, context| network.send_back(connection, vec![7], context));
         assert_eq!(frames(&pair.run(SECOND)), [7]);
         pair.act(|network, context| network.send_back(connection, vec![8], context));
-        pair.act(|network, context| network.unlink(A, B, context));
+        pair.act(|network, context| network.keep_links(A, |_| false, context));
         assert_eq!(frames(&pair.run(SECOND)), [0; 0]);
         pair.send(2);
         assert_eq!(frames(&pair.run(SECOND)), [2]);

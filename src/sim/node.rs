@@ -221,49 +221,50 @@ impl Node {
         self.deliver(now, out);
     }
 
-    /// Tells each machine whose deadline has come.
+    /// Tells each machine whose deadline has come. It must then wait for something else, or for a later instant.
     pub fn on_timer(&mut self, now: Now, out: &mut Vec<Out>) {
-        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now.instant);
-        let mut timers = Vec::new();
-        if self.joining.as_ref().is_some_and(|it| due(it.deadline())) {
-            timers.push(Mail::Joining(joining::Input::Timer));
-        }
-        if self.election.as_ref().is_some_and(|it| due(it.deadline())) {
-            timers.push(Mail::Election(election::Input::Timer));
-        }
-        if due(self.heartbeat.deadline()) {
-            timers.push(Mail::Heartbeat(heartbeat::Input::Timer));
-        }
-        if due(self.ownership.deadline()) {
-            timers.push(Mail::Ownership(ownership::Input::Timer));
-        }
-        let stores = self.stores.iter().enumerate().filter(|(_, store)| due(store.deadline()));
-        timers.extend(stores.map(|(worker, _)| Mail::Store(worker, store::Input::Timer)));
-        if due(self.door.deadline()) {
-            timers.push(Mail::Door(door::Input::Timer));
-        }
-        for timer in timers {
-            if !self.stalled.contains_key(&timer.room()) {
-                self.hear(timer, now, out);
+        let stores = (0..self.stores.len()).map(Room::Store);
+        let rooms = [Room::Joining, Room::Election, Room::Heartbeat, Room::Ownership, Room::Door];
+        for room in rooms.into_iter().chain(stores).collect::<Vec<_>>() {
+            let due = |deadline: &Instant| *deadline <= now.instant;
+            let Some(deadline) = self.deadline_of(room).filter(due) else { continue };
+            self.hear(self.timer_of(room), now, out);
+            if let Some(next) = self.deadline_of(room).filter(due) {
+                assert!(next > deadline, "{room:?} was told that its deadline {deadline} has come, and wants {next}");
             }
+        }
+    }
+
+    fn timer_of(&self, room: Room) -> Mail {
+        match room {
+            Room::Joining => Mail::Joining(joining::Input::Timer),
+            Room::Election => Mail::Election(election::Input::Timer),
+            Room::Heartbeat => Mail::Heartbeat(heartbeat::Input::Timer),
+            Room::Ownership => Mail::Ownership(ownership::Input::Timer),
+            Room::Store(worker) => Mail::Store(worker, store::Input::Timer),
+            Room::Door => Mail::Door(door::Input::Timer),
+        }
+    }
+
+    fn deadline_of(&self, room: Room) -> Option<Instant> {
+        if !self.stalled.is_empty() && self.stalled.contains_key(&room) {
+            return None;
+        }
+        match room {
+            Room::Joining => self.joining.as_ref().and_then(Machine::deadline),
+            Room::Election => self.election.as_ref().and_then(Machine::deadline),
+            Room::Heartbeat => self.heartbeat.deadline(),
+            Room::Ownership => self.ownership.deadline(),
+            Room::Store(worker) => self.stores[worker].deadline(),
+            Room::Door => self.door.deadline(),
         }
     }
 
     /// When a machine wants to be told that time has passed.
     pub fn deadline(&self) -> Option<Instant> {
-        let awake = |room: Room, deadline: Option<Instant>| deadline.filter(|_| !self.stalled.contains_key(&room));
-        let stores = self.stores.iter().enumerate();
-        [
-            awake(Room::Joining, self.joining.as_ref().and_then(Machine::deadline)),
-            awake(Room::Election, self.election.as_ref().and_then(Machine::deadline)),
-            awake(Room::Heartbeat, self.heartbeat.deadline()),
-            awake(Room::Ownership, self.ownership.deadline()),
-            awake(Room::Door, self.door.deadline()),
-        ]
-        .into_iter()
-        .chain(stores.map(|(worker, store)| awake(Room::Store(worker), store.deadline())))
-        .flatten()
-        .min()
+        let stores = (0..self.stores.len()).map(Room::Store);
+        let rooms = [Room::Joining, Room::Election, Room::Heartbeat, Room::Ownership, Room::Door];
+        rooms.into_iter().chain(stores).filter_map(|room| self.deadline_of(room)).min()
     }
 
     /// Another node says something.

@@ -397,7 +397,7 @@ impl Holding {
     fn hear_successor(&mut self, message: ChainMessage, ctx: &mut Context) {
         match message {
             ChainMessage::Hello { applied, refused } => self.on_hello(applied, refused, ctx),
-            ChainMessage::Ack { sequence } => self.on_ack(sequence),
+            ChainMessage::Ack { sequence } => self.on_ack(sequence, ctx),
             ChainMessage::Received { streaming, part } => self.on_received(streaming, part, ctx),
             // These are said to a successor only.
             ChainMessage::Forward { .. } | ChainMessage::Chunk { .. } | ChainMessage::Streamed { .. } => {}

@@ -162,7 +162,7 @@ impl Holding {
     }
 
     /// From the successor: it and all behind it have this.
-    pub(super) fn on_ack(&mut self, sequence: Sequence) {
+    pub(super) fn on_ack(&mut self, sequence: Sequence, ctx: &mut Context) {
         let Some(successor) = &mut self.successor else { return };
         // Nobody behind has what this member has not: such a word is not heard.
         if sequence > self.applied.sequence {
@@ -171,6 +171,9 @@ impl Holding {
         if !successor.in_step {
             // It acknowledges in this epoch, so it found that it has what it was asked about (G7), and nothing behind that.
             let Some(asked) = successor.asked.take() else { return };
+            if !self.backlog.knows(asked) {
+                return self.ask_successor(ctx);
+            }
             successor.in_step = true;
             successor.sent = asked;
             successor.bind_at = self.applied.sequence;

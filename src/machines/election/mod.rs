@@ -220,6 +220,8 @@ impl Machine for Election {
             self.hear(now, input, effects);
         }
         if self.ended.is_none() {
+            // What was heard is carried out before anything follows from it.
+            self.settle(now, effects);
             self.act(now, effects);
             self.settle(now, effects);
             self.publish(effects);
@@ -388,8 +390,8 @@ impl Election {
             Input::Peer { from, message } => self.on_peer(now, from, message),
             Input::Persisted(number) => self.on_persisted(now, number, effects),
             Input::DiskFailed(reason) => self.end(format!(
-                "the journal refused a write: {reason}; nothing that depends on it has left this node. Free or repair the disk \
-                 under the data directory and start again"
+                "the journal refused a write, and nothing that depends on it has left this node: {reason}. See to the disk under the \
+                 data directory, then start again"
             )),
             Input::Propose { request, command } => self.on_propose(now, request, command, effects),
             Input::Confirm { ask } => self.on_confirm(ask, effects),
@@ -457,6 +459,10 @@ impl Election {
         if !matches!(message.kind, MessageKind::RequestVote | MessageKind::RequestPreVote) {
             return;
         }
+        if !message.context.is_empty() {
+            // Named by the commander: no preference stands against that.
+            return self.node.raft.set_priority(0);
+        }
         self.prefer();
         let raft = &self.node.raft;
         let leaderless = raft.leader_id == raft::INVALID_ID || raft.election_elapsed as u64 >= TICKS;
@@ -483,7 +489,6 @@ impl Election {
         if self.desk.is_deaf() {
             return;
         }
-        self.look_around(now, effects);
         if self.leads() {
             return self.act_as_commander(now, effects);
         }

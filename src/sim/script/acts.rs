@@ -63,6 +63,11 @@ pub(super) fn start_mesh(world: &mut World, arguments: &mut Arguments) -> Result
         "together" => (0..nodes).for_each(|index| world.start(Host(index))),
         other => return Err(format!("start={other}: founder, together or none").into()),
     }
+    // Once its mesh is founded, the founder is told of the others too, so that it comes back to them without its disk.
+    if nodes > 1 {
+        world.places[0].spec.join = names[1..].to_vec();
+        world.places[0].spec.found = false;
+    }
     Ok(arguments.key("wait").is_none_or(|wait| wait != "no").then_some(nodes))
 }
 

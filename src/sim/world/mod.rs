@@ -234,7 +234,8 @@ impl World {
         let place = &mut self.places[host.0];
         let Some(deadline) = place.node.as_ref().and_then(Node::deadline) else { return };
         let due = place.clock.when(deadline, now);
-        if place.wake.is_some_and(|at| at <= due) {
+        // An alarm that rings about then does for both.
+        if place.wake.is_some_and(|at| at <= due + LATE) {
             return;
         }
         let at = due + between(&mut self.random, (Duration::ZERO, LATE));

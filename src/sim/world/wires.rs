@@ -194,21 +194,18 @@ impl World {
     /// The roster has changed for a node: its links follow.
     pub(super) fn on_roster(&mut self, host: Host, dictionary: &Dictionary) {
         let Some((me, _)) = self.places[host.0].node.as_ref().map(Node::me) else { return };
-        let listed: BTreeMap<Host, NodeId> = dictionary
+        let listed: BTreeMap<NodeId, Host> = dictionary
             .roster
             .values()
             .filter(|member| member.node.id != me)
-            .filter_map(|member| Some((self.host(host_name(&member.node.addresses.peer))?, member.node.id)))
+            .filter_map(|member| Some((member.node.id, self.host(host_name(&member.node.addresses.peer))?)))
             .collect();
-        let places = self.places.len();
         self.on_network_change(|network, context| {
-            for (other, node) in &listed {
+            for (node, other) in &listed {
                 network.want(host, *other, *node, Lane::Control, context);
                 network.want(host, *other, *node, Lane::Data, context);
             }
-            for other in (0..places).map(Host).filter(|other| !listed.contains_key(other)) {
-                network.unlink(host, other, context);
-            }
+            network.keep_links(host, |node| listed.contains_key(&node), context);
             let is_over = |node: NodeId, life: Incarnation| match dictionary.roster.get(&node) {
                 Some(member) => member.node.incarnation > life,
                 None => dictionary.gone.contains_key(&node),

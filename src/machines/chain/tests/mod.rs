@@ -34,6 +34,8 @@ pub(super) const PARK: Duration = Duration::from_millis(1500);
 
 pub(super) struct Node {
     pub incarnation: Incarnation,
+    /// How its clock runs, in parts per million of the world's.
+    pub rate_ppm: u64,
     pub store: Store,
     /// The dictionary this node has adopted.
     pub dictionary: Option<Arc<Dictionary>>,
@@ -102,6 +104,11 @@ impl World {
         world
     }
 
+    /// What a node's clock shows.
+    pub fn now_of(&self, id: NodeId) -> Now {
+        clock(self.now, self.nodes[&id].rate_ppm)
+    }
+
     pub fn timing(&self) -> Timing {
         self.dictionary.settings.timing
     }
@@ -110,6 +117,7 @@ impl World {
         let config = Config { me: id, incarnation, worker: 0, workers: 1, park: PARK };
         let node = Node {
             incarnation,
+            rate_ppm: self.nodes.get(&id).map_or(1_000_000, |node| node.rate_ppm),
             store: Store::with_limits(config, self.limits),
             dictionary: None,
             promises: BTreeMap::new(),
@@ -134,7 +142,7 @@ impl World {
     pub fn tell(&mut self, id: NodeId, input: Input) {
         let mut effects = Vec::new();
         let node = self.nodes.get_mut(&id).expect("a node");
-        node.store.step(self.now, input, &mut effects);
+        node.store.step(clock(self.now, node.rate_ppm), input, &mut effects);
         let incarnation = node.incarnation;
         for effect in effects {
             match effect {
@@ -384,11 +392,11 @@ impl World {
     }
 
     pub fn see(&self, id: NodeId) -> Inspect {
-        self.nodes[&id].store.inspect(R, self.now).expect("it holds the range")
+        self.nodes[&id].store.inspect(R, self.now_of(id)).expect("it holds the range")
     }
 
     pub fn answers(&self, id: NodeId) -> bool {
-        self.nodes[&id].store.answers(R, self.now)
+        self.nodes[&id].store.answers(R, self.now_of(id))
     }
 
     /// All copies of these nodes are equal.
@@ -396,6 +404,10 @@ impl World {
         let seen: BTreeSet<_> = ids.iter().map(|id| (self.see(*id).applied, self.see(*id).digest)).collect();
         assert!(seen.len() == 1, "copies differ: {:?}", ids.iter().map(|id| self.see(*id)).collect::<Vec<_>>());
     }
+}
+
+fn clock(now: Now, rate_ppm: u64) -> Now {
+    Now { instant: Instant((u128::from(now.instant.0) * u128::from(rate_ppm) / 1_000_000) as u64), ..now }
 }
 
 pub(super) fn candidate(id: NodeId, incarnation: Incarnation) -> Candidate {
