@@ -1,7 +1,7 @@
 //! One reign: what this node does while it commands.
 //!
-//! [`Reign::review`] looks at the roster and at each range, and does the next thing for each. It runs after each change
-//! and each observation, and each beat for what must be said again. Proposals go down two lanes, one about nodes and one
+//! [`Reign::review`] looks at the roster and at each range, and does the next thing for each. It runs after changes and
+//! observations (many that come together are looked at once), and each beat for what must be said again. Proposals go down two lanes, one about nodes and one
 //! about chains, with one under way in each: the next is derived from what the last one made, so that nothing is proposed
 //! twice and a proposal of unknown outcome is simply looked at again.
 
@@ -32,9 +32,6 @@ const LOADING_EACH: usize = 32;
 /// The most ranges that load at a time in the whole mesh, so that the commander's log is not filled by moves alone.
 const LOADING_ALL: usize = 256;
 
-/// Words that come one a range, and for many ranges at once, are gathered for so long before all ranges are looked at.
-const LOOK: Duration = Duration::from_millis(3);
-
 /// The most heads that are parked at a time: their clients wait.
 const PARKED: usize = 64;
 
@@ -49,11 +46,12 @@ pub(super) struct Reign {
     nodes: Lane,
     chains: Lane,
     target: Target,
-    pub next_beat: Instant,
+    next_beat: Instant,
+    last_review: Instant,
+    /// Something happened that has not been looked at; it is looked at then.
+    review_at: Option<Instant>,
     /// Nothing was left to do, and nothing has happened since.
     settled: bool,
-    /// When all ranges are looked at next, if before the next beat.
-    pub look_at: Option<Instant>,
     /// What is waited for, and for how many ranges, as last told.
     waiting: BTreeMap<Why, usize>,
 }
@@ -97,22 +95,22 @@ impl Reign {
             chains: Lane::default(),
             target: Target::default(),
             next_beat: now,
+            last_review: Instant(0),
+            review_at: Some(now),
             settled: false,
-            look_at: Some(now),
             waiting: BTreeMap::new(),
         }
     }
 
-    /// Something happened: the next review looks at everything.
-    pub fn stir(&mut self) {
+    /// Something happened: everything is looked at, at once or, if that was done just now, `pace` later.
+    pub fn stir(&mut self, now: Instant, pace: Duration) {
         self.settled = false;
-        self.look_at = Some(Instant::default());
+        self.review_at.get_or_insert(now.max(self.last_review + pace));
     }
 
-    /// Something happened of which more comes soon, one word a range: what is said within [`LOOK`] is looked at together.
-    pub fn stir_soon(&mut self, now: Instant) {
-        self.settled = false;
-        self.look_at.get_or_insert(now + LOOK);
+    /// When there is something to do, whatever else happens.
+    pub fn deadline(&self) -> Instant {
+        self.review_at.map_or(self.next_beat, |at| at.min(self.next_beat))
     }
 
     /// What became of a proposal of this node.
@@ -122,16 +120,21 @@ impl Reign {
                 lane.end(now, outcome, pause);
             }
         }
-        self.stir();
     }
 
-    /// Does the next thing for the roster and for each range.
+    /// Does the next thing for the roster and for each range, if it is time to.
     pub fn review(&mut self, now: Instant, published: &Published, numbers: &mut u64, effects: &mut Vec<Effect>) {
         let dictionary = &*published.dictionary;
         let timing = &dictionary.settings.timing;
         let beat = timing.beat();
-        let on_beat = now >= self.next_beat;
-        if on_beat {
+        if now < self.deadline() {
+            return;
+        }
+        if self.review_at.is_some_and(|at| at <= now) {
+            self.review_at = None;
+            self.last_review = now;
+        }
+        if now >= self.next_beat {
             self.next_beat = now + beat;
         }
         for lane in [&mut self.nodes, &mut self.chains] {
@@ -139,10 +142,9 @@ impl Reign {
         }
         self.desk.answer(now, dictionary, &self.watch, effects);
         self.review_roster(now, dictionary, numbers, effects);
-        if self.settled || !on_beat && self.look_at.is_none_or(|at| now < at) {
+        if self.settled {
             return;
         }
-        self.look_at = None;
         self.watch.forget_strangers(dictionary);
         self.evidence.forget(now, dictionary, timing.sole_lease());
         self.plan(dictionary);
