@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `commander`, `commander n2`, `commander not n1`, `commander none` | somebody, this one, another, nobody commands |
 //! | `term same`, `term higher`, `version same`, `version higher` | compared with what was remembered |
-//! | `served`, `agreed`, `balanced`, `whole` | every range has somebody who can answer; all running nodes know one version and term; shares are even; no range is loading |
+//! | `served`, `agreed`, `balanced`, `whole` | every range has somebody who can answer; all running nodes of the roster know one version and term; shares are even; no range is loading |
 //! | `settled 3` | so many nodes are on the roster and up, the seats are filled, and all of the line above |
 //! | `roster 3`, `voters 3`, `voters n1 n2`, `learners 2` | so many, or just these |
 //! | `n4 up`, `suspect`, `joining`, `draining`, `listed`, `gone` | how it stands on the roster |
@@ -84,12 +84,12 @@ fn compare<T: Ord>(how: &str, now: T, then: T) -> bool {
 }
 
 fn is_agreed(world: &World) -> bool {
-    let known: Vec<_> = world
-        .places
-        .iter()
-        .filter(|place| place.runs())
-        .map(|place| {
-            let published = place.node.as_ref()?.published.as_ref()?;
+    let Some(newest) = world.newest_dictionary() else { return false };
+    let running = world.places.iter().filter(|place| place.runs()).filter_map(|place| place.node.as_ref());
+    let known: Vec<_> = running
+        .filter(|node| newest.roster.contains_key(&node.me().0))
+        .map(|node| {
+            let published = node.published.as_ref()?;
             Some((published.dictionary.version, published.term, published.commander))
         })
         .collect();

@@ -1,6 +1,13 @@
 //! What a story can show of a mesh.
 //!
-//! `head KEY`; `show commander`, `roster`, `heads`, `seats`, `terms`, `chain KEY`, `state`, `events [KIND] [at=n1]`.
+//! | line | tells |
+//! |---|---|
+//! | `head KEY` | who heads a key's range |
+//! | `show commander`, `roster`, `heads`, `seats`, `terms` | of the newest agreed state; the terms that nodes know |
+//! | `show votes` | the term and vote on each disk |
+//! | `show chain KEY`, `show holders KEY` | a key's chain; what each node has of its range |
+//! | `show events [KIND] [at=n1] [about=TEXT]` | what nodes noted |
+//! | `show state` | all of it, on one line |
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -59,6 +66,23 @@ fn shown(world: &World, what: &str, arguments: &mut Arguments) -> Result<String,
                 let term = node.published.as_ref().map(|published| published.term);
                 let term = term.map_or("no term".into(), |term| format!("term {term}"));
                 writeln!(output, "{}: {term}", place.name)?;
+            }
+        }
+        "votes" => {
+            for place in &world.places {
+                let hard = place.disk.recover().hard;
+                let vote = hard.vote.map_or("none".into(), |vote| world.name(vote));
+                writeln!(output, "{}: term {}, vote {vote}", place.name, hard.term)?;
+            }
+        }
+        "holders" => {
+            let (range, _) = chain_of(world, arguments)?;
+            for host in world.hosts() {
+                let Some(node) = &world.places[host.0].node else { continue };
+                let Some(seen) = node.store_of(range).inspect(range, world.clock(host)) else { continue };
+                let state = seen.state.map_or("former".to_string(), |state| format!("{state:?}").to_lowercase());
+                let answers = if seen.answers { "answers" } else { "does not answer" };
+                writeln!(output, "{}: {state}, {} keys, {answers}", world.places[host.0].name, seen.len)?;
             }
         }
         "chain" => {

@@ -376,6 +376,11 @@ impl World {
         self.queue.push(at, &mut self.random, event);
     }
 
+    /// What the clock of a place shows.
+    pub fn clock(&self, host: Host) -> Now {
+        self.read(host)
+    }
+
     fn read(&self, host: Host) -> Now {
         self.places[host.0].clock.read(self.now())
     }
