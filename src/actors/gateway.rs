@@ -109,8 +109,8 @@ async fn listen(node: Arc<Node>, listener: TcpListener, kind: Door) {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Most often too many open files: clients may close theirs meanwhile.
                 tracing::warn!(%error, "a client could not be accepted");
+                // Not a guess: most often too many open files, and clients may close theirs meanwhile.
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -170,7 +170,7 @@ impl Line {
     /// A bulk connection ends when nothing has been said for long.
     async fn idle(&self) {
         loop {
-            sleep(IDLE).await;
+            sleep(IDLE).await; // not a guess: the span itself is what counts
             if self.lane == Lane::Bulk && self.outbox.was_idle() {
                 return;
             }
@@ -203,7 +203,7 @@ impl Line {
             biased;
             _ = self.address.changed() => {}
             () = self.hurry.notified() => {}
-            () = sleep(pause) => {}
+            () = sleep(pause) => {} // not a guess: the pause between two calls
         }
     }
 

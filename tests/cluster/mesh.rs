@@ -24,7 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug, Deserialize)]
 pub struct Node {
     pub name: String,
-    pub id: String,
     pub pid: i32,
     pub client: String,
     pub cluster: String,
@@ -156,7 +155,6 @@ impl Mesh {
         let (offset, name) = (place as u16, format!("node-{}", place + 1));
         let door = |base: u16| format!("127.0.0.1:{}", self.port + base + offset);
         let mut node = Node {
-            id: String::new(),
             pid: 0,
             client: door(0),
             cluster: door(1000),

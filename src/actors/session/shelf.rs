@@ -12,10 +12,13 @@ use crate::commands::view::Door;
 use crate::machines::election::Published;
 use crate::resp::Protocol;
 
-/// The replies kept.
+/// Which reply: the command by its name in the table, for which listener, in which protocol.
+type Label = (&'static str, Door, Protocol);
+
+/// The replies kept, each with the state of the dictionary that it tells.
 #[derive(Debug, Default)]
 pub struct Shelf {
-    kept: HashMap<(&'static str, Door, Protocol), (Option<Arc<Published>>, Bytes)>,
+    kept: HashMap<Label, (Option<Arc<Published>>, Bytes)>,
 }
 
 /// Whether the reply to these words is worth keeping: the command by its name in the table, and how many words there are.
@@ -31,7 +34,7 @@ impl Shelf {
     /// The reply, if it was encoded for this very state of the dictionary; else what `encode` gives, which is kept.
     pub fn reply(
         &mut self,
-        (name, door, protocol): (&'static str, Door, Protocol),
+        (name, door, protocol): Label,
         published: Option<&Arc<Published>>,
         encode: impl FnOnce() -> Bytes,
     ) -> Bytes {
