@@ -210,6 +210,11 @@ impl Node {
         self.mesh
     }
 
+    /// What sessions go by: what was adopted, which may hold news of a commander that the log has not brought yet.
+    pub fn known(&self) -> Option<&Arc<Published>> {
+        self.adopted.as_ref().map(|adoption| &adoption.published).or(self.published.as_ref())
+    }
+
     /// Who this is.
     pub fn me(&self) -> (NodeId, Incarnation) {
         (self.setup.candidate.id, self.setup.candidate.incarnation)

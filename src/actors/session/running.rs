@@ -42,7 +42,8 @@ impl Speaker {
 
     /// A batch begins.
     pub fn begin(&mut self, node: &Node) {
-        self.published = node.published();
+        // What was adopted may hold news of a commander that peers brought and the log has not.
+        self.published = node.adopted().map(|adoption| adoption.published.clone()).or_else(|| node.published());
     }
 
     /// A batch has been read.

@@ -141,7 +141,7 @@ fn are_voters(world: &World, names: &[&str]) -> bool {
 }
 
 fn follows(world: &World, name: &str, other: &str) -> bool {
-    let published = world.host(name).and_then(|host| world.places[host.0].node.as_ref()?.published.as_ref());
+    let published = world.host(name).and_then(|host| world.places[host.0].node.as_ref()?.known());
     published.and_then(|it| it.commander).is_some_and(|it| world.name(it) == other)
 }
 

@@ -38,6 +38,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use goldenscript::{Argument, Command, Context};
 
+use super::clock::Time;
 use super::network::Host;
 use super::world::{Asker, Told, World, words};
 use crate::messages::client::Reply;
@@ -55,6 +56,7 @@ pub struct Story {
     world: Option<World>,
     seen: Summary,
     remembered: Summary,
+    remembered_at: Time,
     asked: BTreeMap<u64, String>,
 }
 
@@ -91,9 +93,10 @@ impl goldenscript::Runner for Story {
             }
             let now = Summary::of(world);
             let told = now.since(&self.seen);
-            self.seen = now;
-            // What a client sees stands for itself; what changed meanwhile is told by the next command.
-            if context.prefix.is_none() {
+            // What a client sees stands for itself, and who is silenced tells nothing: what changed meanwhile is told by the
+            // next command.
+            if context.prefix.is_none() && !context.silent {
+                self.seen = now;
                 output.push_str(&told);
             }
         }
@@ -122,6 +125,7 @@ impl Story {
             "expect" => self.expect(arguments)?,
             "remember" => {
                 self.remembered = Summary::of(self.world()?);
+                self.remembered_at = self.world()?.now();
                 String::new()
             }
             "answers" => self.answers()?,
