@@ -254,8 +254,9 @@ impl Ownership {
         let published = Arc::clone(&adoption.published);
         self.published = Some(Arc::clone(&published));
         self.mesh = Some(published.dictionary.mesh);
+        let pace = self.pace();
         match &mut self.reign {
-            Some(reign) if published.commanding && reign.term == published.term => reign.stir(),
+            Some(reign) if published.commanding && reign.term == published.term => reign.stir(now, pace),
             _ if published.commanding => {
                 self.end_reign(effects);
                 self.reign = Some(Reign::new(self.own_life(), published.term, now));
@@ -325,7 +326,10 @@ impl Ownership {
         // Ten nodes that start at once need not speak at once for ever.
         self.present_at = now + pause.mul_f64(self.rng.gen_range(0.8..1.2));
         match (&mut self.reign, published.commander) {
-            (Some(reign), _) => reign.desk.visit(now, self.me.clone(), None),
+            (Some(_), _) => {
+                let me = self.me.clone();
+                self.on_verdict(now, |reign| reign.desk.visit(now, me, None));
+            }
             (None, Some(to)) if to != self.me.id => {
                 effects.push(Effect::Send { to, message: OwnershipMessage::Present(self.me.clone()) });
             }
@@ -342,20 +346,17 @@ impl Ownership {
     fn on_peer(&mut self, now: Instant, from: Life, message: OwnershipMessage, effects: &mut Vec<Effect>) {
         match message {
             OwnershipMessage::Present(candidate) => self.on_present(now, from, candidate),
-            OwnershipMessage::Order { id, order } => self.on_order((from.node, id), order, effects),
+            OwnershipMessage::Order { id, order } => self.on_order(now, (from.node, id), order, effects),
             OwnershipMessage::Ordered { id, result } => self.errands.finish(id, result, effects),
             OwnershipMessage::CaughtUp { range, epoch, joiner, incarnation } => {
                 let joiner = Life { node: joiner, incarnation };
-                self.on_caught_up(range, epoch, joiner, from, effects);
+                self.on_caught_up(now, range, epoch, joiner, from, effects);
             }
-            OwnershipMessage::Parked { range, epoch } => self.on_parked(range, epoch, from, effects),
+            OwnershipMessage::Parked { range, epoch } => self.on_parked(now, range, epoch, from, effects),
             OwnershipMessage::Park { range, epoch } => effects.push(Effect::Park { range, epoch }),
             OwnershipMessage::Vouch { id, ranges } => self.on_vouch(from.node, id, ranges, effects),
             OwnershipMessage::Vouched { id, ranges } => {
-                if let Some(reign) = &mut self.reign {
-                    reign.evidence.on_vouched(id, &ranges, from);
-                    reign.stir();
-                }
+                self.on_verdict(now, |reign| reign.evidence.on_vouched(id, &ranges, from));
             }
         }
     }
@@ -363,25 +364,37 @@ impl Ownership {
     /// Whoever presents itself speaks for itself alone.
     fn on_present(&mut self, now: Instant, from: Life, candidate: Candidate) {
         let own = candidate.id == from.node && candidate.incarnation == from.incarnation;
-        if let Some(reign) = self.reign.as_mut().filter(|_| own) {
-            reign.desk.visit(now, candidate, None);
+        if own {
+            self.on_verdict(now, |reign| reign.desk.visit(now, candidate, None));
         }
     }
 
-    fn on_caught_up(&mut self, range: RangeId, epoch: Epoch, joiner: Life, by: Life, effects: &mut Vec<Effect>) {
+    fn on_caught_up(
+        &mut self,
+        now: Instant,
+        range: RangeId,
+        epoch: Epoch,
+        joiner: Life,
+        by: Life,
+        effects: &mut Vec<Effect>,
+    ) {
+        let pace = self.pace();
         if let Some(reign) = &mut self.reign {
-            reign.evidence.on_caught_up(range, epoch, joiner, by);
-            reign.stir();
+            if reign.evidence.on_caught_up(range, epoch, joiner, by) {
+                reign.stir(now, pace);
+            }
         } else if by.node == self.me.id {
             let Life { node: joiner, incarnation } = joiner;
             self.tell_commander(OwnershipMessage::CaughtUp { range, epoch, joiner, incarnation }, effects);
         }
     }
 
-    fn on_parked(&mut self, range: RangeId, epoch: Epoch, by: Life, effects: &mut Vec<Effect>) {
+    fn on_parked(&mut self, now: Instant, range: RangeId, epoch: Epoch, by: Life, effects: &mut Vec<Effect>) {
+        let pace = self.pace();
         if let Some(reign) = &mut self.reign {
-            reign.evidence.on_parked(range, epoch, by);
-            reign.stir();
+            if reign.evidence.on_parked(range, epoch, by) {
+                reign.stir(now, pace);
+            }
         } else if by.node == self.me.id {
             self.tell_commander(OwnershipMessage::Parked { range, epoch }, effects);
         }
@@ -405,13 +418,12 @@ impl Ownership {
     }
 
     /// A store of this node answers. Each store answers for its own ranges, so there may be several answers.
-    fn on_vouched(&mut self, id: u64, ranges: Vec<RangeId>, effects: &mut Vec<Effect>) {
+    fn on_vouched(&mut self, now: Instant, id: u64, ranges: Vec<RangeId>, effects: &mut Vec<Effect>) {
         let own = self.own_life();
         if let Some((to, id)) = self.questions.get(&id).copied() {
             effects.push(Effect::Send { to, message: OwnershipMessage::Vouched { id, ranges } });
-        } else if let Some(reign) = &mut self.reign {
-            reign.evidence.on_vouched(id, &ranges, own);
-            reign.stir();
+        } else {
+            self.on_verdict(now, |reign| reign.evidence.on_vouched(id, &ranges, own));
         }
     }
 
@@ -422,7 +434,9 @@ impl Ownership {
     fn on_joining(&mut self, now: Instant, connection: u64, candidate: Candidate, effects: &mut Vec<Effect>) {
         let later = self.mesh.map(|mesh| JoinAnswer::Later { mesh });
         let answer = match &mut self.reign {
-            Some(reign) if reign.desk.has_room() => return reign.desk.visit(now, candidate, Some(connection)),
+            Some(reign) if reign.desk.has_room() => {
+                return self.on_verdict(now, |reign| reign.desk.visit(now, candidate, Some(connection)));
+            }
             Some(_) => later,
             None => self.elsewhere(),
         };
@@ -442,7 +456,8 @@ impl Ownership {
     }
 
     /// An order, brought by a node or given here.
-    fn on_order(&mut self, asker: (NodeId, u64), order: Order, effects: &mut Vec<Effect>) {
+    fn on_order(&mut self, now: Instant, asker: (NodeId, u64), order: Order, effects: &mut Vec<Effect>) {
+        let pace = self.pace();
         let (Some(reign), Some(published)) = (&mut self.reign, &self.published) else {
             // Whoever asked believes that this node commands. It will hear otherwise, and ask there.
             return;
@@ -459,7 +474,7 @@ impl Ownership {
                 reign.desk.drop_node(asker, node, &published.dictionary, &reign.watch, self.me.id);
             }
         }
-        reign.stir();
+        reign.stir(now, pace);
     }
 
     /// What follows every input: the commander's next steps, and orders on their way.
@@ -481,7 +496,7 @@ impl Ownership {
         let ruler: Option<(NodeId, Term)> = ruler.map(|commander| (commander, published.term));
         let pause = published.dictionary.settings.timing.failure_timeout;
         for own in self.errands.run(now, self.me.id, ruler, pause, effects) {
-            self.on_order((self.me.id, own.number), own.order, effects);
+            self.on_order(now, (self.me.id, own.number), own.order, effects);
         }
     }
 
@@ -496,11 +511,18 @@ impl Ownership {
         }
     }
 
-    fn on_verdict(&mut self, verdict: impl FnOnce(&mut Reign)) {
+    /// Something that a commander takes note of.
+    fn on_verdict(&mut self, now: Instant, note: impl FnOnce(&mut Reign)) {
+        let pace = self.pace();
         if let Some(reign) = &mut self.reign {
-            verdict(reign);
-            reign.stir();
+            note(reign);
+            reign.stir(now, pace);
         }
+    }
+
+    /// T/50: observations that come closer together are looked at together.
+    fn pace(&self) -> Duration {
+        self.beat() / 10
     }
 
     fn beat(&self) -> Duration {
@@ -522,19 +544,19 @@ impl Machine for Ownership {
             Input::Adopt(adoption) => self.on_adopt(now, &adoption, effects),
             Input::Joining { connection, candidate } => self.on_joining(now, connection, candidate, effects),
             Input::Suspect { node, incarnation, evidence } => {
-                self.on_verdict(|reign| reign.watch.on_suspect(now, node, incarnation, evidence));
+                self.on_verdict(now, |reign| reign.watch.on_suspect(now, node, incarnation, evidence));
             }
             Input::Alive { node, incarnation, ailing } => {
                 self.tell_ailing(node, &ailing, effects);
-                self.on_verdict(|reign| reign.watch.on_alive(now, node, incarnation));
+                self.on_verdict(now, |reign| reign.watch.on_alive(now, node, incarnation));
             }
-            Input::Apart { by, about } => self.on_verdict(|reign| reign.watch.on_apart(now, by, about)),
+            Input::Apart { by, about } => self.on_verdict(now, |reign| reign.watch.on_apart(now, by, about)),
             Input::Expired { node, incarnation, silent_for } => {
-                self.on_verdict(|reign| reign.watch.on_expired(now, node, incarnation, silent_for));
+                self.on_verdict(now, |reign| reign.watch.on_expired(now, node, incarnation, silent_for));
             }
             Input::Proposed { request, outcome } => {
                 let beat = self.beat();
-                self.on_verdict(|reign| reign.on_proposed(now, request, &outcome, beat));
+                self.on_verdict(now, |reign| reign.on_proposed(now, request, &outcome, beat));
             }
             Input::Order { id, order } => {
                 self.numbers += 1;
@@ -542,17 +564,17 @@ impl Machine for Ownership {
             }
             Input::CaughtUp { range, epoch, joiner, incarnation } => {
                 let joiner = Life { node: joiner, incarnation };
-                self.on_caught_up(range, epoch, joiner, self.own_life(), effects);
+                self.on_caught_up(now, range, epoch, joiner, self.own_life(), effects);
             }
-            Input::Parked { range, epoch } => self.on_parked(range, epoch, self.own_life(), effects),
-            Input::Vouched { id, ranges } => self.on_vouched(id, ranges, effects),
+            Input::Parked { range, epoch } => self.on_parked(now, range, epoch, self.own_life(), effects),
+            Input::Vouched { id, ranges } => self.on_vouched(now, id, ranges, effects),
         }
         self.go_on(now, effects);
     }
 
     fn deadline(&self) -> Option<Instant> {
         let published = self.published.as_ref()?;
-        let reign = self.reign.as_ref().map(|reign| reign.next_beat);
+        let reign = self.reign.as_ref().map(Reign::deadline);
         let errands = (!self.errands.is_empty()).then(|| self.errands.next(self.beat()));
         let present = self.is_unknown(published).then_some(self.present_at);
         [reign, errands, present].into_iter().flatten().min()

@@ -1,7 +1,7 @@
 //! One reign: what this node does while it commands.
 //!
-//! [`Reign::review`] looks at the roster and at each range, and does the next thing for each. It runs after each change
-//! and each observation, and each beat for what must be said again. Proposals go down two lanes, one about nodes and one
+//! [`Reign::review`] looks at the roster and at each range, and does the next thing for each. It runs after changes and
+//! observations (many that come together are looked at once), and each beat for what must be said again. Proposals go down two lanes, one about nodes and one
 //! about chains, with one under way in each: the next is derived from what the last one made, so that nothing is proposed
 //! twice and a proposal of unknown outcome is simply looked at again.
 
@@ -46,7 +46,10 @@ pub(super) struct Reign {
     nodes: Lane,
     chains: Lane,
     target: Target,
-    pub next_beat: Instant,
+    next_beat: Instant,
+    last_review: Instant,
+    /// Something happened that has not been looked at; it is looked at then.
+    review_at: Option<Instant>,
     /// Nothing was left to do, and nothing has happened since.
     settled: bool,
     /// What is waited for, and for how many ranges, as last told.
@@ -92,14 +95,22 @@ impl Reign {
             chains: Lane::default(),
             target: Target::default(),
             next_beat: now,
+            last_review: Instant(0),
+            review_at: Some(now),
             settled: false,
             waiting: BTreeMap::new(),
         }
     }
 
-    /// Something happened: the next review looks at everything.
-    pub fn stir(&mut self) {
+    /// Something happened: everything is looked at, at once or, if that was done just now, `pace` later.
+    pub fn stir(&mut self, now: Instant, pace: Duration) {
         self.settled = false;
+        self.review_at.get_or_insert(now.max(self.last_review + pace));
+    }
+
+    /// When there is something to do, whatever else happens.
+    pub fn deadline(&self) -> Instant {
+        self.review_at.map_or(self.next_beat, |at| at.min(self.next_beat))
     }
 
     /// What became of a proposal of this node.
@@ -109,14 +120,20 @@ impl Reign {
                 lane.end(now, outcome, pause);
             }
         }
-        self.stir();
     }
 
-    /// Does the next thing for the roster and for each range.
+    /// Does the next thing for the roster and for each range, if it is time to.
     pub fn review(&mut self, now: Instant, published: &Published, numbers: &mut u64, effects: &mut Vec<Effect>) {
         let dictionary = &*published.dictionary;
         let timing = &dictionary.settings.timing;
         let beat = timing.beat();
+        if now < self.deadline() {
+            return;
+        }
+        if self.review_at.is_some_and(|at| at <= now) {
+            self.review_at = None;
+            self.last_review = now;
+        }
         if now >= self.next_beat {
             self.next_beat = now + beat;
         }

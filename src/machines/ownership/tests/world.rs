@@ -225,16 +225,24 @@ impl World {
 
     /// A tenth of a second: heartbeats, stores, timers.
     pub fn beat(&mut self) {
-        self.now = self.now + Duration::from_millis(100);
+        let end = self.now + Duration::from_millis(100);
         self.judge();
         self.report_cuts();
         if !self.deaf_stores {
             self.nodes.keys().copied().collect::<Vec<_>>().into_iter().for_each(|node| self.stores_speak(node));
         }
-        let due = |fake: &Fake| fake.up && fake.machine.deadline().is_some_and(|at| at <= self.now);
-        let due: Vec<NodeId> = self.nodes.iter().filter(|(_, fake)| due(fake)).map(|(node, _)| *node).collect();
-        self.queue.extend(due.into_iter().map(|node| (node, Input::Timer)));
         self.drain();
+        while let Some((at, node)) = self.next_timer().filter(|(at, _)| *at <= end) {
+            self.now = self.now.max(at);
+            self.queue.push_back((node, Input::Timer));
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn next_timer(&self) -> Option<(Instant, NodeId)> {
+        let up = self.nodes.iter().filter(|(_, fake)| fake.up);
+        up.filter_map(|(node, fake)| Some((fake.machine.deadline()?, *node))).min()
     }
 
     /// What the commander's heartbeat machine says.
