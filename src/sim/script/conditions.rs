@@ -5,6 +5,7 @@
 //! | `commander`, `commander n2`, `commander not n1`, `commander none` | somebody, this one, another, nobody commands |
 //! | `term same`, `term higher`, `version same`, `version higher` | compared with what was remembered |
 //! | `served`, `agreed`, `balanced`, `whole` | every range has somebody who can answer; all running nodes of the roster know one version and term; shares are even; no range is loading |
+//! | `changing` | a change of voters is under way |
 //! | `settled 3` | so many nodes are on the roster and up, the seats are filled, and all of the line above |
 //! | `roster 3`, `voters 3`, `voters n1 n2`, `learners 2` | so many, or just these |
 //! | `n4 up`, `suspect`, `joining`, `draining`, `listed`, `gone` | how it stands on the roster |
@@ -32,7 +33,7 @@ pub(super) struct Condition {
 pub(super) fn parse(words: &[String]) -> Result<Condition, Box<dyn Error>> {
     let all: Vec<&str> = words.iter().map(String::as_str).collect();
     let known = match all.as_slice() {
-        ["commander" | "served" | "agreed" | "balanced" | "whole"] => true,
+        ["commander" | "served" | "agreed" | "balanced" | "whole" | "changing"] => true,
         ["commander", _] | ["commander", "not", _] => true,
         ["term" | "version", "same" | "higher"] => true,
         ["settled" | "roster" | "learners", count] => count.parse::<usize>().is_ok(),
@@ -67,6 +68,7 @@ impl Condition {
             ["agreed"] => is_agreed(world),
             ["balanced"] => world.newest_dictionary().is_some_and(|it| uneven(it).is_none()),
             ["whole"] => is_whole(world),
+            ["changing"] => world.newest().is_some_and(|it| !it.seats.outgoing.is_empty()),
             ["settled", count] => is_settled(world, count.parse().unwrap_or(0)),
             ["roster", count] => world.newest_dictionary().is_some_and(|it| it.roster.len().to_string() == *count),
             ["learners", count] => world.newest().is_some_and(|it| it.seats.learners.len().to_string() == *count),
