@@ -260,9 +260,7 @@ struct Way {
 #[derive(Debug)]
 enum State {
     Idle,
-    Dialling {
-        after_break: bool,
-    },
+    Dialling { after_break: bool },
     Open(u64),
     Resting,
 }
