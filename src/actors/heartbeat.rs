@@ -166,6 +166,9 @@ impl Postman for Heartbeat {
             Effect::Alive { node, incarnation, ailing } => {
                 deliver(&crew.ownership, ownership::Input::Alive { node, incarnation, ailing });
             }
+            Effect::Apart { by, about } => {
+                deliver(&crew.ownership, ownership::Input::Apart { by, about });
+            }
             Effect::Expired { node, incarnation, silent_for } => {
                 deliver(&crew.ownership, ownership::Input::Expired { node, incarnation, silent_for });
             }
