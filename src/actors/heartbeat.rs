@@ -148,6 +148,7 @@ impl Postman for Heartbeat {
                 for door in &crew.doors {
                     deliver(door, door::Input::Adopt(adoption.clone()));
                 }
+                node.adopt(&adoption);
                 deliver(&crew.ownership, ownership::Input::Adopt(adoption));
             }
             Effect::Leases(leases) => {
