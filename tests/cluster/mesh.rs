@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -232,6 +232,25 @@ impl Mesh {
         });
     }
 
+    /// Waits until each node of the roster heads its share of the ranges, within 5 % or one range.
+    pub fn until_spread(&self, node: usize, within: Duration) {
+        until("ranges are spread", within, || {
+            let Some(nodes) = self.ctl(node, &["nodes"]) else { return false };
+            let heads: Vec<f64> =
+                nodes["nodes"].as_array().into_iter().flatten().filter_map(|node| node["heads"].as_f64()).collect();
+            let share = 1024.0 / heads.len().max(1) as f64;
+            heads.len() == self.nodes.len()
+                && heads.iter().all(|heads| (heads - share).abs() <= (share / 20.0).max(1.0))
+        });
+    }
+
+    /// The incarnation of a node that another one knows.
+    pub fn incarnation(&self, at: usize, node: usize) -> Option<u64> {
+        let nodes = self.ctl(at, &["nodes"])?;
+        let name = &self.nodes[node].name;
+        nodes["nodes"].as_array()?.iter().find(|one| one["name"] == name.as_str())?["incarnation"].as_u64()
+    }
+
     /// How many nodes are on the roster, as a node sees it.
     pub fn roster_size(&self, node: usize) -> Option<usize> {
         Some(self.ctl(node, &["nodes"])?.get("nodes")?.as_array()?.len())
@@ -273,9 +292,10 @@ impl Drop for Mesh {
     }
 }
 
-/// The binary under test.
+/// The binary under test: the one built with the tests, or another that `KEYVAL_BINARY` names.
 pub fn binary() -> &'static str {
-    env!("CARGO_BIN_EXE_keyval")
+    static BINARY: OnceLock<String> = OnceLock::new();
+    BINARY.get_or_init(|| std::env::var("KEYVAL_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_keyval").to_owned()))
 }
 
 /// Looks again and again until `condition` holds; panics when it does not within `limit`. Returns how long it took.
