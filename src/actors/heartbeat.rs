@@ -148,6 +148,7 @@ impl Postman for Heartbeat {
                 for door in &crew.doors {
                     deliver(door, door::Input::Adopt(adoption.clone()));
                 }
+                node.adopt(&adoption);
                 deliver(&crew.ownership, ownership::Input::Adopt(adoption));
             }
             Effect::Leases(leases) => {
@@ -165,6 +166,9 @@ impl Postman for Heartbeat {
             }
             Effect::Alive { node, incarnation, ailing } => {
                 deliver(&crew.ownership, ownership::Input::Alive { node, incarnation, ailing });
+            }
+            Effect::Apart { by, about } => {
+                deliver(&crew.ownership, ownership::Input::Apart { by, about });
             }
             Effect::Expired { node, incarnation, silent_for } => {
                 deliver(&crew.ownership, ownership::Input::Expired { node, incarnation, silent_for });

@@ -48,7 +48,7 @@ impl Lost {
     fn until(&self, node: &Node) -> Option<Instant> {
         let longest = LONGEST.min(node.settings.client.park);
         let since = self.lock().clone();
-        let published = node.published().filter(|_| !since.is_empty())?;
+        let published = node.adopted().filter(|_| !since.is_empty())?;
         let heads = |peer: NodeId| {
             published.dictionary.ranges().any(|(_, chain)| chain.head().is_some_and(|head| head.node == peer))
         };

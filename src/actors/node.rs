@@ -30,6 +30,7 @@ use crate::commands::view::Identity;
 use crate::io::clock;
 use crate::machines::chronicle::Chronicle;
 use crate::machines::election::Published;
+use crate::machines::heartbeat::Adoption;
 use crate::machines::{election, heartbeat, ownership};
 use crate::messages::events::{Event, EventKind};
 use crate::messages::ownership::Candidate;
@@ -99,6 +100,8 @@ pub struct Node {
     mesh: OnceLock<MeshId>,
     /// What is agreed, as far as this node knows.
     published: RwLock<Option<Arc<Published>>>,
+    /// What stores and doors go by.
+    adopted: RwLock<Option<Arc<Published>>>,
     /// Rises with `published`, for those who wait for a change.
     changes: watch::Sender<Version>,
     /// Since when each peer has answered that another process has our id.
@@ -129,6 +132,7 @@ impl Node {
             ailing: Mutex::default(),
             mesh: OnceLock::new(),
             published: RwLock::new(None),
+            adopted: RwLock::new(None),
             changes: watch::Sender::new(Version(0)),
             doubted: Mutex::new(None),
         }
@@ -229,6 +233,19 @@ impl Node {
     /// What is agreed, as far as this node knows.
     pub fn published(&self) -> Option<Arc<Published>> {
         self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stores and doors go by this now.
+    pub fn adopt(&self, adoption: &Adoption) {
+        *self.adopted.write().unwrap_or_else(PoisonError::into_inner) = Some(adoption.published.clone());
+        self.changes.send_replace(adoption.published.dictionary.version);
+    }
+
+    /// What people and clients are told: what stores and doors go by, which may hold news of a commander that peers
+    /// brought and the log has not.
+    pub fn adopted(&self) -> Option<Arc<Published>> {
+        let adopted = self.adopted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        adopted.or_else(|| self.published())
     }
 
     /// Hears of each change of what is agreed.

@@ -65,7 +65,7 @@ fn process() -> Process {
 /// What does not work in this node, in words; empty when all is well.
 pub fn ails(node: &Node) -> Vec<String> {
     let mut ails = Vec::new();
-    let Some(published) = node.published() else {
+    let Some(published) = node.adopted() else {
         return vec!["joining: this node belongs to no mesh yet".into()];
     };
     if !published.dictionary.roster.contains_key(&node.me.id) {
@@ -82,7 +82,7 @@ pub fn ails(node: &Node) -> Vec<String> {
 pub fn metrics(node: &Node) -> String {
     use std::fmt::Write;
     let facts = facts(node);
-    let published = node.published();
+    let published = node.adopted();
     let mut text = String::new();
     let mut tell = |name: &str, kind: &str, help: &str, value: f64| {
         let _ = write!(text, "# HELP keyval_{name} {help}\n# TYPE keyval_{name} {kind}\nkeyval_{name} {value}\n");

@@ -466,6 +466,9 @@ impl Node {
             heartbeat::Effect::Alive { node, incarnation, ailing } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Alive { node, incarnation, ailing }));
             }
+            heartbeat::Effect::Apart { by, about } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Apart { by, about }));
+            }
             heartbeat::Effect::Expired { node, incarnation, silent_for } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Expired { node, incarnation, silent_for }));
             }

@@ -42,8 +42,7 @@ impl Speaker {
 
     /// A batch begins.
     pub fn begin(&mut self, node: &Node) {
-        // What was adopted may hold news of a commander that peers brought and the log has not.
-        self.published = node.adopted().map(|adoption| adoption.published.clone()).or_else(|| node.published());
+        self.published = node.adopted();
     }
 
     /// A batch has been read.

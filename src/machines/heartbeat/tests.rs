@@ -503,6 +503,19 @@ fn ten_thousand_reports_about_a_live_node_change_nothing() {
 }
 
 #[test]
+fn a_live_node_that_another_misses_is_apart_from_it() {
+    let mut node = Node::commander(&[chain(&[TWO, THREE], 1)]);
+    node.hear(TWO, beacon(1));
+    let missed = HeartbeatMessage::Report { about: TWO, incarnation: LIFE, why: Silence::NoBeacon };
+    node.hear(THREE, missed);
+    let apart = Effect::Apart { by: THREE, about: TWO };
+    assert!(node.hear(TWO, beacon(2)).contains(&apart), "it was missed, and lives");
+    assert!(!node.hear(TWO, beacon(3)).contains(&apart), "said once a report");
+    node.report(THREE, TWO);
+    assert!(!node.hear(TWO, beacon(4)).contains(&apart), "a command that was not brought there is no proof");
+}
+
+#[test]
 fn a_death_right_after_an_answered_probe_is_not_overlooked() {
     let mut node = Node::commander(&[chain(&[ONE, TWO], 1)]);
     let probe = probes(&node.report(THREE, TWO), TWO)[0];

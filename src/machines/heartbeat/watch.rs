@@ -133,12 +133,15 @@ impl Heartbeat {
         let given_up = self.is_given_up((node, peer.incarnation));
         let peer = self.peers.get_mut(&node).expect("just seen");
         let suspicion = &mut peer.suspicion;
-        suspicion.misses.clear();
+        let misses = std::mem::take(&mut suspicion.misses);
         suspicion.probe = None;
         suspicion.reported = None;
         if !commanding || given_up {
             return;
         }
+        // It lives, and yet another waited for its beacons in vain.
+        let missed_by = misses.iter().filter(|miss| miss.why == Silence::NoBeacon && miss.by != self.me);
+        effects.extend(missed_by.map(|miss| Effect::Apart { by: miss.by, about: node }));
         let told =
             suspicion.told.as_ref().is_some_and(|(life, ailing)| (*life, ailing) == (peer.incarnation, &peer.ailing));
         if told && !suspicion.suspect {

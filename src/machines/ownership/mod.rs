@@ -91,12 +91,11 @@ pub enum Input {
         /// For how long.
         silent_for: Duration,
     },
-    /// Two nodes that the commander hears cannot reach each other: one reported the other, which answered the probe. Said
-    /// again as long as it is so.
+    /// A node that the commander hears was missed by another, which it hears too. Said again as long as it is so.
     Apart {
-        /// Who reported.
+        /// Who missed it.
         by: NodeId,
-        /// Whom it does not reach.
+        /// Whom.
         about: NodeId,
     },
     /// What became of a proposal.
@@ -550,7 +549,10 @@ impl Machine for Ownership {
                 self.tell_ailing(node, &ailing, effects);
                 self.on_verdict(now, |reign| reign.watch.on_alive(now, node, incarnation));
             }
-            Input::Apart { by, about } => self.on_verdict(now, |reign| reign.watch.on_apart(now, by, about)),
+            Input::Apart { by, about } => {
+                let timing = self.published.as_ref().map(|known| known.dictionary.settings.timing).unwrap_or_default();
+                self.on_verdict(now, |reign| reign.watch.on_apart(now, by, about, &timing));
+            }
             Input::Expired { node, incarnation, silent_for } => {
                 self.on_verdict(now, |reign| reign.watch.on_expired(now, node, incarnation, silent_for));
             }

@@ -165,7 +165,7 @@ impl View<'_> {
     /// Two heard members that do not reach each other stop their chain: the head needs a word of every other (G12). One of
     /// them goes: whoever is loading, else the one further from the head.
     fn part(&self, range: RangeId, chain: &Chain) -> Option<Need> {
-        let fresh = self.dictionary.settings.timing.failure_timeout * 2;
+        let fresh = self.dictionary.settings.timing.failure_timeout * 3;
         let apart = |a: &Holder, b: &Holder| self.watch.are_apart(self.now, a.node, b.node, fresh);
         let (place, out) = chain.holders.iter().enumerate().skip(1).rev().find(|(place, holder)| {
             self.hears(holder) && chain.holders[..*place].iter().any(|other| self.hears(other) && apart(other, holder))

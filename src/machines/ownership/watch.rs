@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::machines::dictionary::Dictionary;
 use crate::messages::ownership::{Holder, Member, Role, Standing};
-use crate::types::{Incarnation, Instant, NodeId};
+use crate::types::{Incarnation, Instant, NodeId, Timing};
 
 use super::evidence::Life;
 
@@ -16,8 +16,16 @@ pub(super) struct Watch {
     /// When this commander first saw each node on the roster: its absence is not counted from before that.
     listed: BTreeMap<NodeId, Instant>,
     sights: BTreeMap<NodeId, Sight>,
-    /// Pairs of heard nodes that did not reach each other, lower id first, and when that was last said.
-    apart: BTreeMap<(NodeId, NodeId), Instant>,
+    /// Pairs of heard nodes of which one missed the other, lower id first.
+    apart: BTreeMap<(NodeId, NodeId), Apart>,
+}
+
+/// That one heard node missed another. Once is no proof: whoever was paused missed everybody when it woke.
+#[derive(Debug)]
+struct Apart {
+    first: Instant,
+    last: Instant,
+    proven: bool,
 }
 
 /// The latest verdict about one node.
@@ -62,13 +70,22 @@ impl Watch {
         }
     }
 
-    pub fn on_apart(&mut self, now: Instant, one: NodeId, other: NodeId) {
-        self.apart.insert((one.min(other), one.max(other)), now);
+    /// Of two heard nodes one missed the other. Said for half a failure_timeout it is believed.
+    pub fn on_apart(&mut self, now: Instant, one: NodeId, other: NodeId, timing: &Timing) {
+        let pair = (one.min(other), one.max(other));
+        let apart = self.apart.entry(pair).or_insert(Apart { first: now, last: now, proven: false });
+        // It is said each failure_timeout.
+        if now.since(apart.last) > timing.failure_timeout * 2 {
+            *apart = Apart { first: now, last: now, proven: false };
+        }
+        apart.last = now;
+        apart.proven |= now.since(apart.first) >= timing.failure_timeout / 2;
     }
 
-    /// Whether it was said, less than `span` ago, that two nodes do not reach each other.
+    /// Whether two nodes did not reach each other, less than `span` ago.
     pub fn are_apart(&self, now: Instant, one: NodeId, other: NodeId, span: Duration) -> bool {
-        self.apart.get(&(one.min(other), one.max(other))).is_some_and(|at| now.since(*at) < span)
+        let pair = (one.min(other), one.max(other));
+        self.apart.get(&pair).is_some_and(|apart| apart.proven && now.since(apart.last) < span)
     }
 
     /// A verdict about an older life than the one last seen tells nothing any more.
