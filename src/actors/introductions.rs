@@ -40,9 +40,9 @@ pub async fn introduce(node: Arc<Node>) {
     }
 }
 
-/// How many peers of the roster cannot be spoken to.
+/// How many peers of the roster cannot be spoken to; somebody, where the log has not come yet.
 fn missing(node: &Node) -> usize {
-    let peers = node.published().map_or(0, |published| published.dictionary.roster.len().saturating_sub(1));
+    let peers = node.published().map_or(1, |published| published.dictionary.roster.len().saturating_sub(1));
     peers.saturating_sub(node.switchboard.standing(Lane::Control).len())
 }
 
@@ -71,6 +71,8 @@ async fn ask(node: &Arc<Node>, address: &str, place: SocketAddr) -> Result<(), S
                     node.settings.node.data_dir.display()
                 ));
             }
+            // A node that was removed before the log reached it is called by nobody: here it learns so.
+            node.on_refusal(node.me.id, &refused.why);
         }
         Err(error) => tracing::debug!(%place, %error, "nobody to be introduced to"),
     }

@@ -24,7 +24,7 @@ use crate::types::{Incarnation, NodeId};
 pub const FRAMES: usize = 4096;
 
 /// How many broken connections are remembered: by then both sides have noticed.
-const BROKEN: usize = 500;
+const BROKEN: usize = 100;
 
 /// How long a dialling node waits for an answer.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(400);
@@ -312,17 +312,6 @@ impl Network {
     /// How many connections broke so far.
     pub fn broken(&self) -> u64 {
         self.broken
-    }
-
-    /// The most frames under way one way on one connection that leaves this place.
-    pub fn longest(&self, from: Host) -> usize {
-        let lengths = self.connections.values().flat_map(|it| {
-            [THERE, BACK]
-                .into_iter()
-                .filter(move |way| it.ends[*way].host == from)
-                .map(|way| it.ways[way].under_way.len())
-        });
-        lengths.max().unwrap_or(0)
     }
 
     /// Cuts one direction.

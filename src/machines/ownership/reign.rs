@@ -88,7 +88,7 @@ impl Reign {
         Self {
             me: me.node,
             term,
-            watch: Watch::new(me, now),
+            watch: Watch::new(me),
             evidence: Evidence::default(),
             desk: Desk::default(),
             nodes: Lane::default(),
@@ -140,6 +140,7 @@ impl Reign {
         for lane in [&mut self.nodes, &mut self.chains] {
             lane.give_up_late(now, timing.seat_timeout(), beat);
         }
+        self.watch.on_roster(now, dictionary);
         self.desk.answer(now, dictionary, &self.watch, effects);
         self.review_roster(now, dictionary, numbers, effects);
         if self.settled {

@@ -13,7 +13,8 @@ use super::evidence::Life;
 #[derive(Debug)]
 pub(super) struct Watch {
     me: Life,
-    since: Instant,
+    /// When this commander first saw each node on the roster: its absence is not counted from before that.
+    listed: BTreeMap<NodeId, Instant>,
     sights: BTreeMap<NodeId, Sight>,
     /// Pairs of heard nodes of which one missed the other, lower id first.
     apart: BTreeMap<(NodeId, NodeId), Apart>,
@@ -39,8 +40,16 @@ struct Sight {
 }
 
 impl Watch {
-    pub fn new(me: Life, since: Instant) -> Self {
-        Self { me, since, sights: BTreeMap::new(), apart: BTreeMap::new() }
+    pub fn new(me: Life) -> Self {
+        Self { me, listed: BTreeMap::new(), sights: BTreeMap::new(), apart: BTreeMap::new() }
+    }
+
+    /// Looks who is on the roster.
+    pub fn on_roster(&mut self, now: Instant, dictionary: &Dictionary) {
+        self.listed.retain(|node, _| dictionary.roster.contains_key(node));
+        for node in dictionary.roster.keys() {
+            self.listed.entry(*node).or_insert(now);
+        }
     }
 
     pub fn on_alive(&mut self, now: Instant, node: NodeId, incarnation: Incarnation) {
@@ -144,7 +153,8 @@ impl Watch {
         self.has_heard(node.id, node.incarnation).then_some((Standing::Up, "heard"))
     }
 
-    /// For how long nothing was heard of a member, whatever life it lives; counted from this commander's election.
+    /// For how long nothing was heard of a member, whatever life it lives; counted from this commander's election, or from
+    /// when the member came on the roster.
     pub fn absent_for(&self, now: Instant, member: &Member) -> Duration {
         let heard = member.node.id == self.me.node;
         let sight = self.sights.get(&member.node.id);
@@ -152,7 +162,7 @@ impl Watch {
             _ if heard => Duration::ZERO,
             Some(sight) if sight.missed.is_none() => Duration::ZERO,
             Some(sight) => now.since(sight.since),
-            None => now.since(self.since),
+            None => self.listed.get(&member.node.id).map_or(Duration::ZERO, |listed| now.since(*listed)),
         }
     }
 

@@ -68,6 +68,8 @@ enum Event {
     Sample,
     /// A process that ended to begin again begins.
     Begin(Host, u64),
+    /// A process that waits for the log asks those it joined by whether it still belongs to them.
+    Introduce(Host, u64, Duration),
     /// A machine hears again.
     Unstall(Host, u64, Room),
 }
@@ -191,6 +193,7 @@ impl World {
             Event::GivenUp(ask) => self.on_told(ask, Told::Nothing),
             Event::Client(client) => self.on_client(client),
             Event::Sample => self.on_sample(),
+            Event::Introduce(host, process, pause) => self.on_introduce(host, process, pause),
             Event::Begin(host, process) => {
                 if self.places[host.0].process == process && self.places[host.0].node.is_none() {
                     self.start(host);
@@ -408,6 +411,7 @@ impl Event {
             | Self::Synced(host, _)
             | Self::JoinTold(host, ..)
             | Self::Submitted(host, ..)
+            | Self::Introduce(host, ..)
             | Self::Unstall(host, ..) => Some(*host),
             Self::JoinAsked(.., asked) => Some(*asked),
             Self::JoinUnanswered(_)

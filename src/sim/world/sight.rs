@@ -90,7 +90,6 @@ impl World {
             .collect();
         let mut queues = node.queues();
         queues.push(("writes waiting for the disk", place.disk.waiting()));
-        queues.push(("frames under way on one connection", self.network.longest(host)));
         let (id, life) = node.me();
         Some(View { node: id, life, published: node.published.clone(), answers, queues })
     }

@@ -287,6 +287,28 @@ impl World {
         self.later(Duration::ZERO, Event::JoinTold(host, process, address, Err("no answer".into())));
     }
 
+    /// Who was removed before the log reached it is called by nobody: it asks, and learns so.
+    pub(super) fn on_introduce(&mut self, host: Host, process: u64, pause: Duration) {
+        let waits = |node: &&mut Node| node.published.is_none();
+        if self.process(host, process).filter(waits).is_none() {
+            return;
+        }
+        for address in self.places[host.0].spec.join.clone() {
+            let reached = |other: &Host| !self.network.is_cut(host, *other) && !self.network.is_cut(*other, host);
+            let Some(other) = self.host(host_name(&address)).filter(reached) else { continue };
+            let (Some(caller), Some(called)) = (self.known(host), self.known(other)) else { continue };
+            if self.places[other.0].is_paused() {
+                continue;
+            }
+            if let Err(PeerRefusal::NotOnRoster { removed: true, .. }) =
+                self.shake(&caller, &called, None, Lane::Control)
+            {
+                return self.on_end(host, "removed from the mesh".into());
+            }
+        }
+        self.later(pause, Event::Introduce(host, process, (pause * 2).min(Duration::from_secs(30))));
+    }
+
     fn tell_joiner(
         &mut self,
         (host, process): (Host, u64),
