@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::commands::view::{ClientInfo, ConnectionState, Door};
 use crate::io::clock;
 use crate::types::Instant;
+
+/// How many codes of errors are counted: those of a keyspace's commands are few, but a script could make up its own.
+const MOST_CODES: usize = 128;
 
 /// A connected client.
 #[derive(Debug)]
@@ -38,6 +42,9 @@ pub struct Clients {
     commands: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    errors: Mutex<BTreeMap<String, u64>>,
+    /// When the rate was last measured, commands until then, and the rate.
+    measured: Mutex<(Instant, u64, u64)>,
 }
 
 impl Client {
@@ -109,6 +116,38 @@ impl Clients {
     /// Replies were written.
     pub fn told(&self, bytes: u64) {
         self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// An error was told.
+    pub fn erred(&self, text: &str) {
+        let code = text.split(' ').next().unwrap_or_default();
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = errors.get_mut(code) {
+            *count += 1;
+        } else if errors.len() < MOST_CODES {
+            errors.insert(code.into(), 1);
+        }
+    }
+
+    /// Errors told, by their codes.
+    pub fn errors(&self) -> BTreeMap<String, u64> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Measures the rate of commands, a second at least after the last time.
+    pub fn measure(&self, now: Instant) {
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let span = now.since(measured.0);
+        if span >= Duration::from_secs(1) {
+            let commands = self.commands.load(Ordering::Relaxed);
+            let rate = (commands - measured.1) as f64 / span.as_secs_f64();
+            *measured = (now, commands, rate as u64);
+        }
+    }
+
+    /// Commands a second, as last measured.
+    pub fn rate(&self) -> u64 {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner).2
     }
 
     /// How many there are.

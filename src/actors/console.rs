@@ -61,6 +61,7 @@ async fn listen(node: Arc<Node>, listener: TcpListener) {
                     drop(place);
                 });
             }
+            // Not a guess: a pause before the next try, most often for want of open files.
             Err(_) => sleep(Duration::from_millis(100)).await,
         }
     }

@@ -4,7 +4,10 @@
 //! second it looks for connections that have waited too long: without a first command, in the middle of one, or for a reader
 //! that does not read.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 use crate::actors::clients::Client;
 use crate::actors::node::Node;
 use crate::actors::post::{deliver, offer};
-use crate::actors::session::{Overdue, Part, Session};
+use crate::actors::session::{Overdue, Part, Session, Shelf};
 use crate::commands::errors;
 use crate::commands::view::Door;
 use crate::io::{clock, sockets};
@@ -56,8 +59,10 @@ pub struct Gateway {
     node: Arc<Node>,
     worker: usize,
     listeners: Vec<(TcpListener, Door)>,
-    sessions: std::collections::BTreeMap<u64, (Arc<Client>, Addr<Session>)>,
+    sessions: BTreeMap<u64, (Arc<Client>, Addr<Session>)>,
     sweeping: bool,
+    /// Of all sessions of this worker; made on its thread.
+    shelf: Rc<RefCell<Shelf>>,
 }
 
 impl Gateway {
@@ -68,8 +73,14 @@ impl Gateway {
         for (worker, arbiter) in node.crew().arbiters.iter().enumerate().rev() {
             let listeners = if worker == 0 { std::mem::take(&mut listeners) } else { Vec::new() };
             let node = node.clone();
-            let gateway = Gateway { node, worker, listeners, sessions: Default::default(), sweeping: false };
-            gateways.push(Gateway::start_in_arbiter(arbiter, |_| gateway));
+            gateways.push(Gateway::start_in_arbiter(arbiter, move |_| Gateway {
+                node,
+                worker,
+                listeners,
+                sessions: BTreeMap::new(),
+                sweeping: false,
+                shelf: Rc::default(),
+            }));
         }
         gateways.reverse();
         node.set_gateways(gateways);
@@ -98,8 +109,8 @@ async fn listen(node: Arc<Node>, listener: TcpListener, kind: Door) {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Most often too many open files: clients may close theirs meanwhile.
                 tracing::warn!(%error, "a client could not be accepted");
+                // Not a guess: most often too many open files, and clients may close theirs meanwhile.
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -168,7 +179,8 @@ impl Handler<Accepted> for Gateway {
             }
         };
         let door = self.node.crew().doors[self.worker].clone();
-        let session = Session::new(self.node.clone(), client.clone(), door, stream, context.address()).start();
+        let (node, shelf) = (self.node.clone(), self.shelf.clone());
+        let session = Session::new(node, client.clone(), door, stream, context.address(), shelf).start();
         self.sessions.insert(client.id, (client, session));
         if !self.sweeping {
             self.sweeping = true;

@@ -57,7 +57,9 @@ impl Heartbeat {
     /// Asks the workers how they are, and tells the machine when that has changed.
     fn on_round(&mut self, context: &mut Context<Self>) {
         let now = clock::now().instant;
-        let patience = self.node.settings.timing().failure_timeout * 2;
+        self.node.clients.measure(now);
+        let timing = self.node.timing();
+        let patience = timing.failure_timeout * 2;
         let ailing: Vec<String> = self
             .well
             .iter()
@@ -74,7 +76,7 @@ impl Heartbeat {
         for store in &self.node.crew().stores {
             offer(store, AreYouWell);
         }
-        let round = (self.node.settings.timing().failure_timeout / 2).max(Duration::from_millis(100));
+        let round = (timing.failure_timeout / 2).max(Duration::from_millis(100));
         context.run_later(round, Self::on_round);
     }
 }

@@ -28,6 +28,7 @@ pub async fn introduce(node: Arc<Node>) {
     }
     let mut pause = PAUSES.0;
     loop {
+        // Not a guess: the pause between two looks.
         sleep(pause).await;
         let missing = missing(&node);
         if missing == 0 {

@@ -58,6 +58,7 @@ impl Actor for Link {
             outbox: self.outbox.clone(),
             hurry: self.hurry.clone(),
             stood: false,
+            lost: false,
             said: None,
         };
         context.spawn(line.keep().into_actor(self).map(|(), _, context| context.stop()));
@@ -74,6 +75,8 @@ struct Line {
     hurry: Arc<Notify>,
     /// Whether a connection stood before this attempt.
     stood: bool,
+    /// Whether something may have been lost since a connection last stood, so that stores must be told of the next one.
+    lost: bool,
     /// What was last said in the log about why there is none.
     said: Option<String>,
 }
@@ -100,7 +103,7 @@ impl Line {
 
     /// One connection, or one attempt and the pause after it.
     async fn once(&mut self, pause: &mut Duration) {
-        if self.lane == Lane::Bulk && !self.stood {
+        if self.lane == Lane::Bulk && !self.stood && !self.lost {
             self.outbox.stand(Standing::Idle);
             self.outbox.wanted().await;
         } else {
@@ -136,7 +139,10 @@ impl Line {
         self.said = None;
         let party = Party { node: peer.node, incarnation: peer.incarnation, lane: self.lane };
         self.outbox.stand(Standing::Up);
-        self.tell_up();
+        // A bulk connection that is had because something is to be said interrupts nothing.
+        if self.lane == Lane::Data || std::mem::take(&mut self.lost) {
+            self.tell_up();
+        }
         let last = Arc::new(Heard::new(clock::now().instant));
         let connection = Connection { party, stream, heard, outbox: self.outbox.clone(), last };
         let postroom = Postroom::new(self.node.clone());
@@ -149,17 +155,22 @@ impl Line {
             () = outlived => (Ended::Outlived, Vec::new()),
             () = self.idle() => (Ended::Idle, Vec::new()),
         };
-        self.stood = !matches!(why, Ended::Idle);
+        let idle = matches!(why, Ended::Idle);
+        self.stood = !idle;
         tracing::debug!(peer = %self.peer, lane = ?self.lane, %why, "link down");
         untouched.extend(self.outbox.stand(Standing::Down));
+        let interrupted = !idle || !untouched.is_empty();
         self.give_back(untouched);
-        self.tell_down();
+        if interrupted {
+            self.lost = true;
+            self.tell_down();
+        }
     }
 
     /// A bulk connection ends when nothing has been said for long.
     async fn idle(&self) {
         loop {
-            sleep(IDLE).await;
+            sleep(IDLE).await; // not a guess: the span itself is what counts
             if self.lane == Lane::Bulk && self.outbox.was_idle() {
                 return;
             }
@@ -170,7 +181,7 @@ impl Line {
         let waiting = self.outbox.stand(Standing::Down);
         let lost = waiting.iter().any(|frame| frame.kind == Kind::InOrder);
         self.give_back(waiting);
-        if lost {
+        if lost && !std::mem::replace(&mut self.lost, true) {
             self.tell_down();
         }
         // Only the loss of a link that stood is news; a node that never answered is missed by its beacons.
@@ -192,7 +203,7 @@ impl Line {
             biased;
             _ = self.address.changed() => {}
             () = self.hurry.notified() => {}
-            () = sleep(pause) => {}
+            () = sleep(pause) => {} // not a guess: the pause between two calls
         }
     }
 
@@ -216,6 +227,7 @@ impl Line {
             deliver(store, store::Input::LinkUp(self.peer));
         }
         if self.lane == Lane::Data {
+            self.node.lost.is_back(self.peer);
             for door in &crew.doors {
                 deliver(door, door::Input::LinkUp(self.peer));
             }
@@ -228,6 +240,7 @@ impl Line {
         }
         let crew = self.node.crew();
         if self.lane == Lane::Data {
+            self.node.lost.broke(self.peer, clock::now().instant);
             for door in &crew.doors {
                 deliver(door, door::Input::LinkDown(self.peer));
             }

@@ -17,6 +17,7 @@ mod election;
 mod exchange;
 mod gateway;
 mod heartbeat;
+mod hold;
 mod introductions;
 mod joining;
 mod link;
@@ -52,6 +53,7 @@ pub fn run(settings: Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    end_on_panic();
     let system = System::new();
     system.block_on(async { drop(Supervisor::new(premises).start()) });
     match system.run_with_code().map(Ending::of_code) {
@@ -74,6 +76,15 @@ fn begin_again() -> ExitCode {
     };
     tracing::error!("cannot begin another life, start this node again: {error}");
     ExitCode::FAILURE
+}
+
+/// A panic is a false belief: whatever thread it is on, the process ends rather than go on with what it does not understand.
+/// (In release builds the compiler sees to it; this says it in the log first, and holds in all builds.)
+fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!("ends: a belief was false: {panic}");
+        std::process::abort();
+    }));
 }
 
 /// What must be had before anything is done: the doors first, since a port in use says that another node runs here.

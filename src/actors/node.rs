@@ -4,7 +4,7 @@
 //! no client's command ever asks the control plane.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::actors::election::Election;
 use crate::actors::exchange::Exchange;
 use crate::actors::gateway::{Close, Gateway};
 use crate::actors::heartbeat::Heartbeat;
+use crate::actors::hold::Lost;
 use crate::actors::outbox::Unsaid;
 use crate::actors::ownership::Ownership;
 use crate::actors::post::offer;
@@ -55,6 +56,17 @@ pub struct Crew {
     pub arbiters: Vec<ArbiterHandle>,
 }
 
+/// What the keyspaces of a worker take.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Keys in the ranges that this node heads.
+    pub keys: AtomicU64,
+    /// Those of them that have an end.
+    pub expiring: AtomicU64,
+    /// Bytes of all that is held, about.
+    pub bytes: AtomicU64,
+}
+
 /// A node, as all its actors know it.
 pub struct Node {
     /// What its operator wants.
@@ -73,6 +85,10 @@ pub struct Node {
     pub happened: Notify,
     /// Who is connected.
     pub clients: Clients,
+    /// What each worker's keyspaces take.
+    pub tallies: Vec<Tally>,
+    /// Peers that have just been lost.
+    pub lost: Lost,
     /// What does not change while this process lives, as commands tell it.
     pub identity: Arc<Identity>,
     supervisor: Addr<Supervisor>,
@@ -85,7 +101,7 @@ pub struct Node {
     /// What is agreed, as far as this node knows.
     published: RwLock<Option<Arc<Published>>>,
     /// What stores and doors go by.
-    adopted: RwLock<Option<Arc<Adoption>>>,
+    adopted: RwLock<Option<Arc<Published>>>,
     /// Rises with `published`, for those who wait for a change.
     changes: watch::Sender<Version>,
     /// Since when each peer has answered that another process has our id.
@@ -99,6 +115,8 @@ impl Node {
         Self {
             settings,
             clients: Clients::default(),
+            tallies: (0..workers).map(|_| Tally::default()).collect(),
+            lost: Lost::default(),
             identity,
             me,
             workers,
@@ -218,13 +236,21 @@ impl Node {
     }
 
     /// Stores and doors go by this now.
-    pub fn adopt(&self, adoption: &Arc<Adoption>) {
-        *self.adopted.write().unwrap_or_else(PoisonError::into_inner) = Some(adoption.clone());
+    pub fn adopt(&self, adoption: &Adoption) {
+        *self.adopted.write().unwrap_or_else(PoisonError::into_inner) = Some(adoption.published.clone());
+        self.changes.send_replace(adoption.published.dictionary.version);
     }
 
-    /// What stores and doors go by.
-    pub fn adopted(&self) -> Option<Arc<Adoption>> {
-        self.adopted.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What people and clients are told: what stores and doors go by, which may hold news of a commander that peers
+    /// brought and the log has not.
+    pub fn adopted(&self) -> Option<Arc<Published>> {
+        let adopted = self.adopted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        adopted.or_else(|| self.published())
+    }
+
+    /// Hears of each change of what is agreed.
+    pub fn changes(&self) -> watch::Receiver<Version> {
+        self.changes.subscribe()
     }
 
     /// The mesh's times, or this node's own while no mesh is known.

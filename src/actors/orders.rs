@@ -41,7 +41,7 @@ pub fn mesh(node: &Arc<Node>, words: &[Bytes]) -> Answer {
 
 /// What this node knows, as the commands want it.
 pub fn with_view<T>(node: &Node, tell: impl FnOnce(&mesh::View<'_>) -> T) -> T {
-    let published = node.published();
+    let published = node.adopted();
     let chronicle = node.chronicle.lock().unwrap_or_else(PoisonError::into_inner);
     let mut ailing = BTreeMap::new();
     let own = node.ailing();

@@ -179,14 +179,14 @@ impl Outbox {
 
     /// Waits until somebody has wanted to say something while there was no connection.
     pub async fn wanted(&self) {
-        loop {
-            let mut state = self.lock();
-            if std::mem::take(&mut state.wanted) || !state.waiting.is_empty() {
-                return;
-            }
-            drop(state);
+        while !self.take_wanted() {
             self.wake.notified().await;
         }
+    }
+
+    fn take_wanted(&self) -> bool {
+        let mut state = self.lock();
+        std::mem::take(&mut state.wanted) || !state.waiting.is_empty()
     }
 
     /// The connection now stands so. Going down gives back what had not left; a new one begins without old frames of chains.
@@ -204,12 +204,6 @@ impl Outbox {
                 state.waiting.drain(..).collect()
             }
         }
-    }
-
-    /// Asks the connection to break, from outside.
-    pub fn break_off(&self) {
-        self.lock().broken = true;
-        self.wake.notify_one();
     }
 
     /// Whether nothing was said since this was last asked.

@@ -36,6 +36,11 @@ impl<M: Machine> Desk<M> {
     pub fn new(machine: M) -> Self {
         Self { machine, effects: Vec::new(), timer: None }
     }
+
+    /// The machine, to be looked at.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
 }
 
 /// An actor around one machine.

@@ -106,7 +106,7 @@ where
             Err(actix::prelude::SendError::Full(back)) if waited < PATIENCE => message = back,
             Err(actix::prelude::SendError::Full(_)) => return false,
         }
-        sleep(step).await;
+        sleep(step).await; // not a guess: between two looks
         waited += step;
     }
 }

@@ -81,8 +81,8 @@ async fn listen(node: Arc<Node>, listener: TcpListener) {
                 });
             }
             Err(error) => {
-                // Most often too many open files: others may close theirs meanwhile.
                 tracing::warn!(%error, "a peer could not be accepted");
+                // Not a guess: most often too many open files, and others may close theirs meanwhile.
                 sleep(Duration::from_millis(100)).await;
             }
         }

@@ -3,8 +3,11 @@
 //! It is asked in batches, by the doors of this node and by other nodes, and answers in parts as things become certain. All
 //! outcomes of one step that follow each other in a batch leave as one message.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use actix::{Actor, Addr, Context, Handler, Message};
 
@@ -14,14 +17,19 @@ use crate::actors::node::Node;
 use crate::actors::outbox::Outbox;
 use crate::actors::post::{Desk, MAILBOX, Postman, deliver, offer};
 use crate::actors::switchboard;
+use crate::io::clock;
 use crate::machines::store::{self, Effect, Input};
 use crate::machines::{door, ownership};
 use crate::messages::client::{Outcome, RelayMessage, Request};
 use crate::messages::peer::PeerMessage;
+use crate::types::{Instant, RangeId};
 
 impl Message for Input {
     type Result = ();
 }
+
+/// How often what is held is counted.
+const COUNTING: Duration = Duration::from_secs(1);
 
 /// Carry these out.
 #[derive(Debug, Message)]
@@ -77,12 +85,22 @@ pub struct Store {
     asked: HashMap<u64, Asked>,
     /// What became certain in this step.
     runs: Vec<Run>,
+    /// When what is held was last counted.
+    counted: Cell<Instant>,
 }
 
 impl Store {
     /// The one of this worker.
     pub fn new(node: Arc<Node>, worker: usize, machine: store::Store) -> Self {
-        Self { node, worker, desk: Desk::new(machine), last: 0, asked: HashMap::new(), runs: Vec::new() }
+        Self {
+            node,
+            worker,
+            desk: Desk::new(machine),
+            last: 0,
+            asked: HashMap::new(),
+            runs: Vec::new(),
+            counted: Cell::default(),
+        }
     }
 
     /// Keeps outcomes until the step is over, beside those they follow.
@@ -93,6 +111,29 @@ impl Store {
             }
             _ => self.runs.push(Run { ticket, from, outcomes }),
         }
+    }
+
+    /// Counts what is held, for `INFO`.
+    fn count(&self) {
+        let now = clock::now().instant;
+        if now.since(self.counted.get()) < COUNTING {
+            return;
+        }
+        self.counted.set(now);
+        let Some(published) = self.node.published() else { return };
+        let machine = self.desk.machine();
+        let me = (self.node.me.id, self.node.me.incarnation);
+        let heads = |range: &RangeId| {
+            let chain = published.dictionary.chains.get(usize::from(range.0));
+            chain.and_then(|chain| chain.head()).is_some_and(|head| (head.node, head.incarnation) == me)
+        };
+        let headed = machine.ranges().filter(heads).filter_map(|range| machine.keyspace(range));
+        let (keys, expiring) =
+            headed.fold((0, 0), |(keys, ends), keyspace| (keys + keyspace.len(), ends + keyspace.expiring()));
+        let tally = &self.node.tallies[self.worker];
+        tally.keys.store(keys as u64, Ordering::Relaxed);
+        tally.expiring.store(expiring as u64, Ordering::Relaxed);
+        tally.bytes.store(machine.memory() as u64, Ordering::Relaxed);
     }
 
     fn answer(&mut self, run: Run) {
@@ -168,6 +209,7 @@ impl Handler<AreYouWell> for Store {
     type Result = ();
 
     fn handle(&mut self, _: AreYouWell, _context: &mut Context<Self>) {
+        self.count();
         offer(&self.node.crew().heartbeat, Well { worker: self.worker });
     }
 }

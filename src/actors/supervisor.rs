@@ -294,7 +294,7 @@ async fn hear_signals(node: Arc<Node>) {
 async fn part(node: &Arc<Node>) {
     step_down(node).await;
     node.close_doors();
-    sleep(PARTING).await;
+    sleep(PARTING).await; // not a guess: what is under way may be answered so long
     if node.settings.node.on_term == OnTerm::Leave && node.mesh().is_some() {
         leave(node).await;
     }
@@ -307,7 +307,7 @@ async fn step_down(node: &Node) {
     deliver(election, election::Input::StepDown { to: None });
     let handed_over = async {
         while rules() {
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await; // not a guess: between two looks
         }
     };
     if timeout(HANDING_OVER, handed_over).await.is_err() {

@@ -1,6 +1,8 @@
 //! What a node tells about itself: numbers for `INFO` and Prometheus, and what ails it.
 
-use crate::actors::node::Node;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::actors::node::{Node, Tally};
 use crate::commands::view::Facts;
 use crate::io::clock;
 
@@ -9,6 +11,7 @@ pub fn facts(node: &Node) -> Facts {
     let (commands, bytes_in, bytes_out) = node.clients.traffic();
     let (connections, connections_refused) = node.clients.entered();
     let process = process();
+    let sum = |of: fn(&Tally) -> &AtomicU64| node.tallies.iter().map(|tally| of(tally).load(Ordering::Relaxed)).sum();
     Facts {
         uptime_s: clock::now().instant.since(node.started).as_secs(),
         rss_bytes: process.rss_bytes,
@@ -19,8 +22,13 @@ pub fn facts(node: &Node) -> Facts {
         connections,
         connections_refused,
         commands,
+        commands_per_second: node.clients.rate(),
         bytes_in,
         bytes_out,
+        keys: sum(|tally| &tally.keys),
+        expiring: sum(|tally| &tally.expiring),
+        used_bytes: sum(|tally| &tally.bytes),
+        errors: node.clients.errors(),
         ..Facts::default()
     }
 }
@@ -57,7 +65,7 @@ fn process() -> Process {
 /// What does not work in this node, in words; empty when all is well.
 pub fn ails(node: &Node) -> Vec<String> {
     let mut ails = Vec::new();
-    let Some(published) = node.published() else {
+    let Some(published) = node.adopted() else {
         return vec!["joining: this node belongs to no mesh yet".into()];
     };
     if !published.dictionary.roster.contains_key(&node.me.id) {
@@ -74,7 +82,7 @@ pub fn ails(node: &Node) -> Vec<String> {
 pub fn metrics(node: &Node) -> String {
     use std::fmt::Write;
     let facts = facts(node);
-    let published = node.published();
+    let published = node.adopted();
     let mut text = String::new();
     let mut tell = |name: &str, kind: &str, help: &str, value: f64| {
         let _ = write!(text, "# HELP keyval_{name} {help}\n# TYPE keyval_{name} {kind}\nkeyval_{name} {value}\n");
@@ -93,6 +101,8 @@ pub fn metrics(node: &Node) -> String {
     let me = (node.me.id, node.me.incarnation);
     let heads = dictionary.ranges().filter_map(|(_, chain)| chain.head());
     let headed = heads.filter(|head| (head.node, head.incarnation) == me).count();
+    tell("keys", "gauge", "Keys in the ranges that this node heads.", facts.keys as f64);
+    tell("keyspace_bytes", "gauge", "What the keys that this node holds take, about.", facts.used_bytes as f64);
     tell("term", "gauge", "The newest term that this node knows.", published.term.0 as f64);
     tell("dictionary_version", "gauge", "The version of its dictionary.", dictionary.version.0 as f64);
     tell("roster_nodes", "gauge", "Nodes on the roster.", dictionary.roster.len() as f64);

@@ -23,6 +23,9 @@ use crate::types::{Incarnation, NodeId};
 /// How many frames a connection may have under way, and a link may keep while it dials. Beyond it, the connection breaks.
 pub const FRAMES: usize = 4096;
 
+/// How many broken connections are remembered: by then both sides have noticed.
+const BROKEN: usize = 500;
+
 /// How long a dialling node waits for an answer.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -167,7 +170,16 @@ pub enum News {
         /// For what.
         lane: Lane,
     },
-    /// A connection that another node had dialled broke.
+    /// Another node has dialled, and was welcomed.
+    Called {
+        /// For whom.
+        host: Host,
+        /// Who.
+        caller: Side,
+        /// For what.
+        lane: Lane,
+    },
+    /// The newest connection that another node had dialled broke.
     HungUp {
         /// For whom.
         host: Host,
@@ -247,6 +259,7 @@ struct Connection {
     /// Who dialled, and who was dialled.
     ends: [Side; 2],
     ways: [Way; 2],
+    broken: bool,
 }
 
 #[derive(Debug, Default)]
@@ -281,11 +294,13 @@ pub struct Network {
     pub weather: Weather,
     links: BTreeMap<(Host, NodeId, Lane), Link>,
     accepted: BTreeMap<(Host, NodeId, Lane), u64>,
+    /// Broken ones too, for as long as something of them is on its way.
     connections: BTreeMap<u64, Connection>,
-    parted: BTreeMap<u64, ([Side; 2], Lane)>,
     cuts: BTreeMap<(Host, Host), u64>,
     count: u64,
     broken: u64,
+    /// How many of the connections are broken.
+    fading: usize,
 }
 
 impl Network {
@@ -318,6 +333,9 @@ impl Network {
         for (id, connection) in self.connections.iter_mut() {
             let Some(way) = connection.way_from(from, to) else { continue };
             connection.ways[way].cut = cut;
+            if connection.broken {
+                continue;
+            }
             let at = context.now + between(context.random, self.weather.patience);
             context.later.push((at, Event::Patience { connection: *id, way, cut }));
         }
@@ -398,6 +416,14 @@ impl Network {
         }
         self.links.retain(|(from, ..), _| *from != host);
         self.accepted.retain(|(to, ..), _| *to != host);
+        // Nobody hears what is still on its way there.
+        for connection in self.connections.values_mut() {
+            for way in [THERE, BACK] {
+                if connection.ends[1 - way].host == host {
+                    connection.ways[way].under_way.clear();
+                }
+            }
+        }
     }
 
     /// Sends a frame by the link of its lane; dials first where there is none. While a link rests after a failure frames are
@@ -477,13 +503,16 @@ impl Network {
             connection.ways[way].held += 1;
             return;
         }
-        let bytes = connection.ways[way].under_way.pop_front().expect("one frame for each arrival");
+        let frame = connection.ways[way].under_way.pop_front();
+        assert!(frame.is_some() || connection.broken, "one frame for each arrival");
+        let Some(bytes) = frame else { return };
         let (from, lane) = (connection.ends[way], connection.lane);
         context.news.push(News::Frame { to, from, connection: id, lane, bytes });
     }
 
     fn on_patience(&mut self, id: u64, way: usize, cut: u64, context: &mut Context<'_>) {
-        let Some(connection) = self.connections.get(&id).filter(|it| it.ways[way].cut == cut) else { return };
+        let waits = |it: &&Connection| !it.broken && it.ways[way].cut == cut;
+        let Some(connection) = self.connections.get(&id).filter(waits) else { return };
         // Nothing is under way, so nothing is missed: TCP would not notice either.
         if connection.ways[way].under_way.is_empty() {
             let at = context.now + between(context.random, self.weather.patience);
@@ -494,24 +523,22 @@ impl Network {
     }
 
     fn on_notice(&mut self, host: Host, id: u64, context: &mut Context<'_>) {
-        let Some(([caller, called], lane)) = self.parted.get(&id).copied() else { return };
+        let Some(Connection { lane, ends: [caller, called], .. }) = self.connections.get(&id) else { return };
+        let (lane, caller, called) = (*lane, *caller, *called);
         if host != caller.host {
-            return self.hang_up(called, caller, lane, id, context);
+            // Unless a newer one has come.
+            let key = (called.host, caller.node, lane);
+            if self.accepted.get(&key) == Some(&id) {
+                self.accepted.remove(&key);
+                context.news.push(News::HungUp { host: called.host, caller, lane });
+            }
+            return;
         }
         let Some(link) = self.links.get_mut(&(host, called.node, lane)) else { return };
         if matches!(link.state, State::Open(open) if open == id) {
             link.state = State::Idle;
             context.news.push(News::Down { host, peer: called.node, lane });
             self.dial(host, (called.node, lane), true, context);
-        }
-    }
-
-    /// The called side gives a connection up: it learnt that it is broken, or a newer one has come.
-    fn hang_up(&mut self, called: Side, caller: Side, lane: Lane, id: u64, context: &mut Context<'_>) {
-        let key = (called.host, caller.node, lane);
-        if self.accepted.get(&key) == Some(&id) {
-            self.accepted.remove(&key);
-            context.news.push(News::HungUp { host: called.host, caller, lane });
         }
     }
 
@@ -542,16 +569,17 @@ impl Network {
     }
 
     fn open(&mut self, caller: Side, called: Side, lane: Lane, context: &mut Context<'_>) {
-        // Whoever calls anew has given the old connection up. The called side learns that first.
+        // Whoever calls anew has given the old connection up; what is on its way there may still be heard, even later than
+        // what comes on the new one.
         if let Some(old) = self.accepted.get(&(called.host, caller.node, lane)).copied() {
             self.break_connection(old, Break::Closed, context);
-            self.hang_up(called, caller, lane, old, context);
         }
         self.count += 1;
         let id = self.count;
         let way = || Way { last: context.now, ..Way::default() };
-        self.connections.insert(id, Connection { lane, ends: [caller, called], ways: [way(), way()] });
+        self.connections.insert(id, Connection { lane, ends: [caller, called], ways: [way(), way()], broken: false });
         self.accepted.insert((called.host, caller.node, lane), id);
+        context.news.push(News::Called { host: called.host, caller, lane });
         context.news.push(News::Up { host: caller.host, peer: called.node, lane });
         let link = self.links.get_mut(&(caller.host, called.node, lane)).expect("it was dialled");
         link.state = State::Open(id);
@@ -602,7 +630,7 @@ impl Network {
     fn transmit(&mut self, id: u64, way: usize, frame: (Vec<u8>, Kind), context: &mut Context<'_>) {
         let delay = self.weather.draw(context.random);
         // Broken, and the sender does not know it yet: lost.
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id).filter(|it| !it.broken) else { return };
         let (from, to) = (connection.ends[way], connection.ends[1 - way]);
         let on = &mut connection.ways[way];
         if on.under_way.len() >= FRAMES {
@@ -621,12 +649,22 @@ impl Network {
         }
     }
 
+    /// What was handed to the connection before may still arrive, wholly or in part: a process that ends leaves it to its
+    /// operating system, and a reset loses it.
     fn break_connection(&mut self, id: u64, how: Break, context: &mut Context<'_>) {
-        let Some(Connection { lane, ends, .. }) = self.connections.remove(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id).filter(|it| !it.broken) else { return };
         self.broken += 1;
-        self.parted.insert(id, (ends, lane));
-        if self.parted.len() > 10_000 {
-            self.parted.pop_first();
+        connection.broken = true;
+        let ends = connection.ends;
+        let mut last = context.now;
+        for way in &mut connection.ways {
+            let left = match how {
+                Break::Closed if way.cut == 0 && context.random.gen_ratio(1, 2) => way.under_way.len(),
+                Break::Closed if way.cut == 0 => context.random.gen_range(0..=way.under_way.len()),
+                _ => 0,
+            };
+            way.under_way.truncate(left);
+            last = last.max(way.last);
         }
         for (host, other) in [(ends[0].host, ends[1].host), (ends[1].host, ends[0].host)] {
             let told = matches!(how, Break::Closed) && !self.is_cut(other, host);
@@ -634,7 +672,19 @@ impl Network {
                 true => between(context.random, (Duration::from_micros(20), Duration::from_millis(3))),
                 false => between(context.random, self.weather.patience),
             };
-            context.later.push((context.now + after, Event::Notice { host, connection: id }));
+            let at = (context.now + after).max(last);
+            context.later.push((at, Event::Notice { host, connection: id }));
+        }
+        self.forget_broken();
+    }
+
+    fn forget_broken(&mut self) {
+        self.fading += 1;
+        if self.fading > 2 * BROKEN {
+            let mut broken: Vec<u64> = self.connections.iter().filter(|(_, it)| it.broken).map(|(id, _)| *id).collect();
+            broken.truncate(broken.len().saturating_sub(BROKEN));
+            self.fading -= broken.len();
+            broken.into_iter().for_each(|id| drop(self.connections.remove(&id)));
         }
     }
 }
@@ -814,8 +864,8 @@ mod tests {
         let connection = connection.unwrap();
         pair.act(|network, context| network.send_back(connection, vec![7], context));
         assert_eq!(frames(&pair.run(SECOND)), [7]);
-        pair.act(|network, context| network.send_back(connection, vec![8], context));
         pair.act(|network, context| network.keep_links(A, |_| false, context));
+        pair.act(|network, context| network.send_back(connection, vec![8], context));
         assert_eq!(frames(&pair.run(SECOND)), [0; 0]);
         pair.send(2);
         assert_eq!(frames(&pair.run(SECOND)), [2]);

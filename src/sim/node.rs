@@ -210,6 +210,11 @@ impl Node {
         self.mesh
     }
 
+    /// What sessions go by: what was adopted, which may hold news of a commander that the log has not brought yet.
+    pub fn known(&self) -> Option<&Arc<Published>> {
+        self.adopted.as_ref().map(|adoption| &adoption.published).or(self.published.as_ref())
+    }
+
     /// Who this is.
     pub fn me(&self) -> (NodeId, Incarnation) {
         (self.setup.candidate.id, self.setup.candidate.incarnation)
@@ -309,6 +314,14 @@ impl Node {
             let input = if up { door::Input::LinkUp(peer) } else { door::Input::LinkDown(peer) };
             self.hear(Mail::Door(input), now, out);
         }
+        for worker in 0..self.stores.len() {
+            let input = if up { store::Input::LinkUp(peer) } else { store::Input::LinkDown(peer) };
+            self.hear(Mail::Store(worker, input), now, out);
+        }
+    }
+
+    /// A peer has called by the data lane, or its call has ended: what it said to our stores may be lost.
+    pub fn on_call(&mut self, peer: NodeId, up: bool, now: Now, out: &mut Vec<Out>) {
         for worker in 0..self.stores.len() {
             let input = if up { store::Input::LinkUp(peer) } else { store::Input::LinkDown(peer) };
             self.hear(Mail::Store(worker, input), now, out);

@@ -24,7 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug, Deserialize)]
 pub struct Node {
     pub name: String,
-    pub id: String,
     pub pid: i32,
     pub client: String,
     pub cluster: String,
@@ -128,9 +127,10 @@ impl Mesh {
         (0..self.nodes.len()).filter(|node| *node != than).collect()
     }
 
-    /// kill -9.
+    /// kill -9, and waits until the process has let go of its doors.
     pub fn kill(&self, node: usize) {
         signal(self.nodes[node].pid, "KILL");
+        until_gone(self.nodes[node].pid);
     }
 
     /// SIGSTOP.
@@ -156,7 +156,6 @@ impl Mesh {
         let (offset, name) = (place as u16, format!("node-{}", place + 1));
         let door = |base: u16| format!("127.0.0.1:{}", self.port + base + offset);
         let mut node = Node {
-            id: String::new(),
             pid: 0,
             client: door(0),
             cluster: door(1000),
@@ -203,9 +202,8 @@ impl Mesh {
 
     /// Ends the processes of all nodes at once, by kill -9, then `keyval local` itself.
     pub fn kill_all(&mut self) {
-        for node in &self.nodes {
-            signal(node.pid, "KILL");
-        }
+        self.nodes.iter().for_each(|node| signal(node.pid, "KILL"));
+        self.nodes.iter().for_each(|node| until_gone(node.pid));
         let _ = self.local.wait();
     }
 
@@ -311,9 +309,18 @@ fn local(nodes: usize, port: u16, folder: &Path, environment: &[(String, String)
         .expect("keyval local starts")
 }
 
+/// Whether a living process of this number runs our binary. One that has ended, but was not waited for, has none.
+fn is_ours(pid: i32) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new(binary()))
+}
+
+fn until_gone(pid: i32) {
+    until("a killed process is gone", Duration::from_secs(5), || !is_ours(pid));
+}
+
 fn signal(pid: i32, name: &str) {
     // A number may have been given to somebody else's process meanwhile: only our own binary is ever signalled.
-    if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new(binary())) {
+    if is_ours(pid) {
         let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
     }
 }

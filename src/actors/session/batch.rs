@@ -34,8 +34,6 @@ enum State {
     Ready(Reply),
     /// Bytes that were encoded before.
     Encoded(bytes::Bytes),
-    /// Not answered at all, as `CLIENT REPLY` asks.
-    Silent,
     /// One range answers, or an actor.
     Waiting,
     /// Several ranges do.
@@ -68,8 +66,8 @@ impl Batch {
     }
 
     /// A command that is answered at once, by bytes that were encoded before.
-    pub fn encoded(&mut self, protocol: Protocol, bytes: bytes::Bytes) {
-        self.slots.push_back(Slot { protocol, write: false, state: State::Encoded(bytes) });
+    pub fn encoded(&mut self, bytes: bytes::Bytes) {
+        self.slots.push_back(Slot { protocol: Protocol::Resp2, write: false, state: State::Encoded(bytes) });
     }
 
     /// A command that an actor answers later. Gives its place.
@@ -137,12 +135,16 @@ impl Batch {
     }
 
     /// Writes what is known from the front on.
-    pub fn write(&mut self, output: &mut BytesMut) {
+    pub fn write(&mut self, output: &mut BytesMut, mut on_error: impl FnMut(&str)) {
         while let Some(slot) = self.slots.front() {
             match &slot.state {
-                State::Ready(reply) => resp::encode(reply, slot.protocol, output),
+                State::Ready(reply) => {
+                    if let Reply::Error(text) = reply {
+                        on_error(text);
+                    }
+                    resp::encode(reply, slot.protocol, output);
+                }
                 State::Encoded(bytes) => output.extend_from_slice(bytes),
-                State::Silent => {}
                 State::Waiting | State::Many { .. } => return,
             }
             self.slots.pop_front();
@@ -163,5 +165,59 @@ impl Batch {
                 slot.state = State::Ready(if slot.write { errors::uncertain() } else { errors::try_again() });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::RangeId;
+
+    fn request(write: bool) -> Request {
+        Request { range: RangeId(1), words: vec![], write }
+    }
+
+    fn written(batch: &mut Batch) -> String {
+        let mut output = BytesMut::new();
+        batch.write(&mut output, |_| {});
+        String::from_utf8(output.to_vec()).expect("text")
+    }
+
+    #[test]
+    fn replies_leave_in_the_order_of_the_commands() {
+        let mut batch = Batch::default();
+        batch.one(Protocol::Resp2, request(false));
+        batch.ready(Protocol::Resp2, Reply::Integer(2));
+        let later = batch.later(Protocol::Resp2);
+        batch.one(Protocol::Resp2, request(false));
+        assert_eq!(batch.take_requests().len(), 2);
+        batch.answer(1, Reply::Integer(4));
+        batch.answer_later(later, Reply::Integer(3));
+        assert_eq!(written(&mut batch), "");
+        batch.answer(0, Reply::Integer(1));
+        assert_eq!(written(&mut batch), ":1\r\n:2\r\n:3\r\n:4\r\n");
+        assert!(batch.is_done());
+    }
+
+    #[test]
+    fn what_is_known_from_the_front_on_does_not_wait_for_the_rest() {
+        let mut batch = Batch::default();
+        batch.ready(Protocol::Resp2, Reply::Integer(1));
+        batch.one(Protocol::Resp2, request(false));
+        batch.ready(Protocol::Resp3, Reply::Null);
+        assert_eq!(written(&mut batch), ":1\r\n");
+        batch.answer(0, Reply::Null);
+        assert_eq!(written(&mut batch), "$-1\r\n_\r\n");
+    }
+
+    #[test]
+    fn a_connection_that_ends_says_what_nobody_knows() {
+        let mut batch = Batch::default();
+        batch.one(Protocol::Resp2, request(true));
+        batch.one(Protocol::Resp2, request(false));
+        batch.give_up();
+        let text = written(&mut batch);
+        let codes: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(codes, ["-UNCERTAIN", "-TRYAGAIN"]);
     }
 }

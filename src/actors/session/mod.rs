@@ -8,9 +8,12 @@
 
 mod batch;
 mod running;
+mod shelf;
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
@@ -28,9 +31,10 @@ use crate::actors::node::Node;
 use crate::actors::post::{deliver, offer};
 use crate::commands::errors;
 use crate::io::clock;
-use crate::resp::Parser;
+use crate::resp::{Parser, ProtocolError};
 use batch::Batch;
 use running::Speaker;
+pub use shelf::Shelf;
 
 /// So many commands, or requests to ranges, are one batch at most.
 const COMMANDS: usize = 1024;
@@ -86,6 +90,7 @@ pub struct Session {
     unparsed: bool,
     batch: Batch,
     speaker: Speaker,
+    shelf: Rc<RefCell<Shelf>>,
     output: BytesMut,
     /// A future waits for the client to read on.
     draining: bool,
@@ -103,6 +108,7 @@ impl Session {
         door: Addr<Door>,
         stream: TcpStream,
         gateway: Addr<Gateway>,
+        shelf: Rc<RefCell<Shelf>>,
     ) -> Self {
         let (reader, writer) = stream.into_split();
         let speaker = Speaker::new(&node, &client);
@@ -120,6 +126,7 @@ impl Session {
             unparsed: false,
             batch: Batch::default(),
             speaker,
+            shelf,
             output: BytesMut::new(),
             draining: false,
             closing: false,
@@ -154,6 +161,10 @@ impl Session {
                 }
             }
         }
+        if self.input.len() > self.node.settings.client.query_limit {
+            self.batch.ready(self.speaker.protocol(), ProtocolError::CommandTooBig.reply());
+            self.closing = true;
+        }
         self.speaker.note(&self.client);
         self.node.clients.heard(commands, (before - self.input.len()) as u64);
         if self.input.is_empty() {
@@ -183,7 +194,7 @@ impl Session {
 
     /// Writes what is known, sets the next deadline, and closes when all is said.
     fn settle(&mut self, context: &mut Context<Self>) {
-        self.batch.write(&mut self.output);
+        self.batch.write(&mut self.output, |text| self.node.clients.erred(text));
         self.flush(context);
         let limit = self.node.settings.client.output_limit;
         if self.output.len() > limit {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use actix::{AsyncContext, Context};
 use bytes::Bytes;
 
+use super::shelf::is_kept;
 use super::{Later, Session};
 use crate::actors::clients::Client;
+use crate::actors::hold::Hold;
 use crate::actors::node::Node;
 use crate::actors::post::deliver;
 use crate::actors::{orders, telling};
@@ -15,10 +17,11 @@ use crate::commands::{Plan, Reach, Route, Spec, Work, admit, connection, plan};
 use crate::io::clock;
 use crate::machines::election::Published;
 use crate::messages::client::Reply;
-use crate::resp::{Limits, Protocol};
+use crate::resp::{self, Limits, Protocol};
 use crate::types::{RangeId, Version};
 
 /// The connection as the commands see it.
+#[derive(Clone)]
 pub struct Speaker {
     state: ConnectionState,
     door: Door,
@@ -39,7 +42,7 @@ impl Speaker {
 
     /// A batch begins.
     pub fn begin(&mut self, node: &Node) {
-        self.published = node.published();
+        self.published = node.adopted();
     }
 
     /// A batch has been read.
@@ -100,16 +103,48 @@ impl Session {
         match spec.work {
             Work::Data(route, _) => self.on_data(spec, route, words),
             Work::Mesh => self.on_mesh(&words, context),
-            Work::Connection(_) | Work::Subcommands => self.on_connection(spec, &words),
+            Work::Connection(_) | Work::Subcommands => self.on_connection(spec, &words, context),
         }
     }
 
-    fn on_connection(&mut self, spec: &'static Spec, words: &[Bytes]) {
+    fn on_connection(&mut self, spec: &'static Spec, words: &[Bytes], context: &mut Context<Self>) {
+        if is_kept(spec.name, words.len()) {
+            return self.on_kept(spec, words, context);
+        }
         let view = self.speaker.view(&self.node, spec);
         let ran = connection::run(&mut self.speaker.state, &view, spec, words);
         self.batch.ready(self.speaker.protocol(), ran.reply);
         self.closing |= ran.close;
         self.parser.set_limits(self.speaker.limits());
+    }
+
+    /// A large reply, encoded once for all. A map of the slots waits while the head of some has just been lost: clients ask
+    /// for it at that very moment, and would be sent to the lost one again.
+    fn on_kept(&mut self, spec: &'static Spec, words: &[Bytes], context: &mut Context<Self>) {
+        let protocol = self.speaker.protocol();
+        let is_map = spec.name.starts_with("cluster|");
+        if is_map && let Some(hold) = Hold::of(&self.node) {
+            let place = self.batch.later(protocol);
+            let (session, node, words) = (context.address(), self.node.clone(), words.to_vec());
+            let mut speaker = self.speaker.clone();
+            actix_rt::spawn(async move {
+                hold.over(&node).await;
+                speaker.begin(&node);
+                let view = speaker.view(&node, spec);
+                let reply = connection::run(&mut speaker.state, &view, spec, &words).reply;
+                deliver(&session, Later { place, reply });
+            });
+            return;
+        }
+        let Self { speaker, node, shelf, .. } = self;
+        let key = (spec.name, speaker.door, protocol);
+        let published = speaker.published.clone();
+        let bytes = shelf.borrow_mut().reply(key, published.as_ref(), || {
+            let view = speaker.view(node, spec);
+            let ran = connection::run(&mut speaker.state, &view, spec, words);
+            resp::encode_flat(&ran.reply, protocol)
+        });
+        self.batch.encoded(bytes);
     }
 
     fn on_data(&mut self, spec: &'static Spec, route: Route, words: Vec<Bytes>) {

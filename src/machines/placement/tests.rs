@@ -95,6 +95,7 @@ fn no_drones_no_plan() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test measures what the real clock says")]
 fn two_hundred_drones_are_planned_in_an_instant() {
     let before = planned(&drones(1..=200), 3, founded(1024));
     let started = std::time::Instant::now();

@@ -4,11 +4,13 @@ use std::error::Error;
 use std::time::Duration;
 
 use super::{Answer, Arguments, PATIENCE, place, span};
+use crate::machines::heartbeat;
+use crate::messages::heartbeat::{HeartbeatMessage, Silence};
 use crate::messages::ownership::{GiveUp, MeshSettings, Order, Role};
 use crate::sim::client::Habits;
 use crate::sim::disk::Health;
 use crate::sim::network::Host;
-use crate::sim::node::Room;
+use crate::sim::node::{Mail, Room};
 use crate::sim::world::{Spec, Told, World};
 use crate::types::{NodeId, Timing};
 
@@ -63,11 +65,6 @@ pub(super) fn start_mesh(world: &mut World, arguments: &mut Arguments) -> Result
         "together" => (0..nodes).for_each(|index| world.start(Host(index))),
         other => return Err(format!("start={other}: founder, together or none").into()),
     }
-    // Once its mesh is founded, the founder is told of the others too, so that it comes back to them without its disk.
-    if nodes > 1 {
-        world.places[0].spec.join = names[1..].to_vec();
-        world.places[0].spec.found = false;
-    }
     Ok(arguments.key("wait").is_none_or(|wait| wait != "no").then_some(nodes))
 }
 
@@ -89,6 +86,7 @@ pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> A
         "clock" => clock(world, arguments)?,
         "timeout" => each(world, arguments, |world, host| world.time_out(host))?,
         "stall" => stall(world, arguments)?,
+        "rumour" => rumour(world, arguments)?,
         "clients" => clients(world, arguments)?,
         "rest" => {
             world.rest_clients();
@@ -253,6 +251,20 @@ fn stall(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Err
     };
     let span = arguments.span()?;
     world.stall(host, room, span);
+    Ok(())
+}
+
+/// One node tells the commander that it does not hear another, true or not.
+fn rumour(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let from = place(world, &arguments.word().ok_or("who says so?")?)?;
+    let about = place(world, &arguments.word().ok_or("about whom?")?)?;
+    let commander = world.commander().ok_or("nobody commands")?.host;
+    let life = |host: Host| world.places[host.0].disk.identity().map(|it| (it.node, it.incarnation));
+    let ((from, incarnation), (about, its)) = (life(from).ok_or("no node")?, life(about).ok_or("no node")?);
+    for _ in 0..arguments.number("times", 1)? {
+        let message = HeartbeatMessage::Report { about, incarnation: its, why: Silence::Unreachable };
+        world.tell(commander, Mail::Heartbeat(heartbeat::Input::Peer { from, incarnation, message }));
+    }
     Ok(())
 }
 

@@ -138,10 +138,6 @@ fn run(world: &mut World, nemesis: &mut Nemesis, options: &Options) {
     for host in world.hosts().collect::<Vec<_>>() {
         world.start(host);
     }
-    // Once its mesh is founded, the founder is told of the others too, so that it comes back to them without its disk.
-    let names: Vec<String> = world.places.iter().map(|place| place.peer_address()).collect();
-    world.places[0].spec.join = others(&names, 0);
-    world.places[0].spec.found = false;
     for index in 0..options.clients {
         let at = Host(index % world.places.len());
         world.add_client(Habits::default(), at);

@@ -184,8 +184,9 @@ impl Nemesis {
         let removed = place.ended.as_ref().is_some_and(|reason| reason.contains("removed"));
         if removed || known.is_some_and(|node| self.gone.contains(&node)) {
             self.gone.extend(known);
-            place.disk.wipe();
+            world.lose_disk(host);
         }
+        let place = &mut world.places[host.0];
         if place.disk.health.refusal().is_some() {
             place.disk.health = Health::Well;
         }

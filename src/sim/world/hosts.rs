@@ -283,10 +283,16 @@ impl World {
         self.wind(host);
     }
 
-    /// The data directory of a place where nothing runs is lost.
+    /// The data directory of a place where nothing runs is lost. Its operator names the others to it, so that it comes back to
+    /// them and founds no mesh of its own.
     pub fn lose_disk(&mut self, host: Host) {
         assert!(self.places[host.0].node.is_none(), "a running process would notice");
-        self.places[host.0].disk.wipe();
+        let others = self.hosts().filter(|other| *other != host).map(|other| self.places[other.0].peer_address());
+        let join = others.collect();
+        let place = &mut self.places[host.0];
+        place.disk.wipe();
+        place.spec.join = join;
+        place.spec.found = false;
     }
 
     pub(super) fn on_persist(&mut self, host: Host, save: Save) {

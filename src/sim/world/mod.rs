@@ -321,8 +321,11 @@ impl World {
             )
         });
         self.checkers.observe(self.queue.now(), &Fact::Published { node, life, published: &published });
-        let is_newer =
-            |old: &Arc<Published>| (old.dictionary.version, old.term) < (published.dictionary.version, published.term);
+        // Seats change without a new version; of those the commander knows first.
+        let is_newer = |old: &Arc<Published>| {
+            let (old, new) = ((old.dictionary.version, old.term), (published.dictionary.version, published.term));
+            old < new || old == new && published.commanding
+        };
         if self.newest.as_ref().is_none_or(is_newer) {
             self.newest = Some(published.clone());
         }
@@ -371,6 +374,11 @@ impl World {
     fn later(&mut self, span: Duration, event: Event) {
         let at = self.now() + span;
         self.queue.push(at, &mut self.random, event);
+    }
+
+    /// What the clock of a place shows.
+    pub fn clock(&self, host: Host) -> Now {
+        self.read(host)
     }
 
     fn read(&self, host: Host) -> Now {

@@ -68,6 +68,12 @@ impl World {
         (0..ranges).map(RangeId).filter(|range| self.hosts().any(|host| answers(host, *range))).count()
     }
 
+    /// How many of so many nodes should vote: an odd number, or both of two.
+    pub fn seats_for(&self, nodes: usize) -> usize {
+        let most = nodes.min(usize::from(self.settings.voters));
+        if most > 2 && most.is_multiple_of(2) { most - 1 } else { most }
+    }
+
     /// All processes at this instant.
     pub fn views(&self) -> Vec<View> {
         self.hosts().filter_map(|host| self.view(host)).collect()

@@ -71,6 +71,7 @@ impl World {
                 News::Frame { to, .. } => *to,
                 News::Up { host, .. }
                 | News::Down { host, .. }
+                | News::Called { host, .. }
                 | News::HungUp { host, .. }
                 | News::Unreached { host, .. }
                 | News::NotSent { host, .. } => *host,
@@ -108,16 +109,18 @@ impl World {
                 self.trace.fold(at, b'V', host.0 as u64, peer.0);
                 let name = &place.name;
                 self.trace.line(at, || format!("{name} lost its link to {peer:?} for {lane:?}"));
-                if lane == Lane::Control {
-                    place.heard.remove(&peer);
-                }
                 node.on_link(peer, lane, false, now, &mut out);
             }
-            News::HungUp { caller, lane, .. } => {
-                if lane == Lane::Control {
-                    place.heard.remove(&caller.node);
-                }
-            }
+            News::Called { caller, lane, .. } => match lane {
+                Lane::Control => drop(place.heard.insert(caller.node, (caller.life, at))),
+                Lane::Data => node.on_call(caller.node, true, now, &mut out),
+                Lane::Bulk => {}
+            },
+            News::HungUp { caller, lane, .. } => match lane {
+                Lane::Control => drop(place.heard.remove(&caller.node)),
+                Lane::Data => node.on_call(caller.node, false, now, &mut out),
+                Lane::Bulk => {}
+            },
             News::Unreached { peer, lane, after_break, refusal, .. } => {
                 let name = &place.name;
                 self.trace.line(at, || format!("{name} does not reach {peer:?} for {lane:?}: {refusal:?}"));
@@ -247,11 +250,20 @@ impl World {
                     Ok(JoinAnswer::Refused("removed from the mesh".into()))
                 }
                 Err(refusal) => Err(refusal.to_string()),
-                Ok(()) if called.mesh.is_none() => Ok(JoinAnswer::NoMesh),
+                Ok(()) if called.mesh.is_none() => Ok(self.without_mesh(asked)),
                 Ok(()) => return self.ask_owner(host, process, address, asked),
             },
         };
         self.tell_joiner((host, process), asked, address, answer);
+    }
+
+    fn without_mesh(&self, asked: Host) -> JoinAnswer {
+        let spec = &self.places[asked.0].spec;
+        let node = self.places[asked.0].node.as_ref().map(|node| node.me().0);
+        match node.filter(|_| spec.found || spec.join.is_empty()) {
+            Some(node) => JoinAnswer::Founding { node },
+            None => JoinAnswer::NoMesh,
+        }
     }
 
     fn ask_owner(&mut self, host: Host, process: u64, address: String, asked: Host) {

@@ -82,6 +82,8 @@ pub struct World {
     pub outcomes: BTreeMap<(NodeId, u64), Proposed>,
     pub confirmed: BTreeMap<(NodeId, u64), Version>,
     pub again: BTreeSet<(NodeId, u64)>,
+    /// At the time of each asking: the newest version anybody knew, and the newest term anybody commanded in.
+    asked: BTreeMap<(NodeId, u64), (Version, u64)>,
     next_request: u64,
     /// Who commanded in which term.
     pub commanders: BTreeMap<u64, NodeId>,
@@ -132,6 +134,7 @@ impl World {
             outcomes: BTreeMap::new(),
             confirmed: BTreeMap::new(),
             again: BTreeSet::new(),
+            asked: BTreeMap::new(),
             next_request: 0,
             commanders: BTreeMap::new(),
             agreed: BTreeMap::new(),
@@ -295,6 +298,10 @@ impl World {
         }
         let mut effects = Vec::new();
         machine.step(now, input, &mut effects);
+        let snapshot = state.disk.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
+        let stable = state.disk.entries.last().map_or(snapshot, |entry| entry.index);
+        let applied = machine.mirror().applied().index;
+        assert!(machine.desk.is_deaf() || applied <= stable, "{node:?} applied {applied}, {stable} is stable");
         let (deadline, life) = (machine.deadline(), state.life);
         if let Some(deadline) = deadline {
             let at = self.global(node, deadline);
@@ -317,6 +324,11 @@ impl World {
             Effect::Confirmed { ask, version, term } => {
                 let commander = self.commanders.get(&term.0);
                 assert!(self.trusting || commander == Some(&node), "confirmed by one that does not command");
+                let (known, commanded) = self.asked[&(node, ask)];
+                assert!(
+                    self.trusting || version >= known && term.0 >= commanded,
+                    "confirmed by a round begun before the asking"
+                );
                 self.confirmed.insert((node, ask), version);
             }
             Effect::Again { ask } => {
@@ -500,6 +512,9 @@ impl World {
     pub fn confirm(&mut self, node: u64) -> u64 {
         self.next_request += 1;
         let ask = self.next_request;
+        let known = self.agreed.keys().next_back().copied().unwrap_or(Version(0));
+        let commanded = self.commanders.keys().next_back().copied().unwrap_or(0);
+        self.asked.insert((id(node), ask), (known, commanded));
         self.step(id(node), Input::Confirm { ask });
         ask
     }
