@@ -314,7 +314,11 @@ impl Reign {
                     version: dictionary.version,
                     node,
                     ranges: Vec::new(),
-                    text: format!("{ranges} ranges wait: {text}"),
+                    text: if *ranges == 1 {
+                        format!("1 range waits: {text}")
+                    } else {
+                        format!("{ranges} ranges wait: {text}")
+                    },
                 }));
             }
         }
