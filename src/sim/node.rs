@@ -111,6 +111,9 @@ struct Asked {
     left: usize,
 }
 
+/// What one store gets of a batch: where each command stood in it, and the commands.
+type Part = (Vec<(u32, RangeId)>, Vec<Request>);
+
 /// One process.
 pub struct Node {
     /// How it began.
@@ -452,11 +455,11 @@ impl Node {
                 self.mail.push_back(Mail::Election(election::Input::Confirm { ask }));
             }
             heartbeat::Effect::Adopt(adoption) => {
-                self.to_stores(|| store::Input::Adopt(adoption.clone()));
+                self.tell_stores(|| store::Input::Adopt(adoption.clone()));
                 self.mail.push_back(Mail::Door(door::Input::Adopt(adoption.clone())));
                 self.mail.push_back(Mail::Ownership(ownership::Input::Adopt(adoption)));
             }
-            heartbeat::Effect::Leases(leases) => self.to_stores(|| store::Input::Leases(leases.clone())),
+            heartbeat::Effect::Leases(leases) => self.tell_stores(|| store::Input::Leases(leases.clone())),
             heartbeat::Effect::Hears(nodes) => {
                 self.mail.push_back(Mail::Election(election::Input::Hears(nodes)));
             }
@@ -489,7 +492,7 @@ impl Node {
                 self.mail.push_back(Mail::Store(self.worker(range), store::Input::Park { range, epoch }));
             }
             ownership::Effect::Vouch { id, ranges } => {
-                self.to_stores(|| store::Input::Vouch { id, ranges: ranges.clone() });
+                self.tell_stores(|| store::Input::Vouch { id, ranges: ranges.clone() });
             }
             ownership::Effect::Note(event) => out.push(Out::Note(event)),
             ownership::Effect::BeginAgain(reason) => out.push(Out::BeginAgain(reason)),
@@ -526,7 +529,7 @@ impl Node {
         }
     }
 
-    fn to_stores(&mut self, input: impl Fn() -> store::Input) {
+    fn tell_stores(&mut self, input: impl Fn() -> store::Input) {
         self.mail.extend((0..self.stores.len()).map(|worker| Mail::Store(worker, input())));
     }
 
@@ -551,7 +554,7 @@ impl Node {
 
     /// A batch goes to the stores in parts, each its own.
     fn ask_stores(&mut self, asker: Asker, requests: Vec<Request>) {
-        let mut parts: BTreeMap<usize, (Vec<(u32, RangeId)>, Vec<Request>)> = BTreeMap::new();
+        let mut parts: BTreeMap<usize, Part> = BTreeMap::new();
         for (place, request) in requests.into_iter().enumerate() {
             let part = parts.entry(self.worker(request.range)).or_default();
             part.0.push((place as u32, request.range));

@@ -160,16 +160,14 @@ fn restart(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn E
         if lost {
             world.lose_disk(host);
         }
-    })
-    .and_then(|()| {
-        // All are down before the first is up again.
-        for host in world.hosts().collect::<Vec<_>>() {
-            if world.places[host.0].node.is_none() && world.places[host.0].process > 0 {
-                world.start(host);
-            }
+    })?;
+    // All are down before the first is up again.
+    for host in world.hosts().collect::<Vec<_>>() {
+        if world.places[host.0].node.is_none() && world.places[host.0].process > 0 {
+            world.start(host);
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 fn network(world: &mut World, name: &str, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
