@@ -1,6 +1,6 @@
 //! One process of a made-up world: the machines of production, wired as `actors` wires them.
 //!
-//! A node is its machines and the mail between them. [`Mail`] names who can be told what; [`Node::route`]s say, machine by
+//! A node is its machines and the mail between them. [`Mail`] names who can be told what; its routes say, machine by
 //! machine, to whom each effect goes, either to another machine here or out of the process ([`Out`]). Mail is delivered in the
 //! order in which it was written, at one instant; a machine may be made to stall, and its mail then waits, as that of an actor
 //! does whose thread is busy.
