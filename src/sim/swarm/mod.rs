@@ -26,8 +26,12 @@ use crate::messages::ownership::{GiveUp, MeshSettings, Role};
 use crate::types::Timing;
 use nemesis::Nemesis;
 
-/// Within so much after the last fault the mesh must be whole again.
+/// Within so much after the last fault the mesh must be whole again, but for the shares.
 pub const HEALED_WITHIN: Duration = Duration::from_secs(45);
+
+/// Within so many failure_timeouts after that the shares must be even too: two nodes that did not reach each other are not
+/// put into one chain for 120 of them.
+pub const EVEN_WITHIN: u32 = 160;
 
 /// For so long it is left in peace then.
 const PEACE: Duration = Duration::from_secs(5);
