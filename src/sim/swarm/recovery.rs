@@ -24,6 +24,7 @@ pub(super) fn heal(world: &mut World, nemesis: &mut Nemesis) {
         for host in world.hosts().collect::<Vec<_>>() {
             nemesis.start(world, host);
         }
+        nemesis.vouch(world);
         world.checkers.violation().is_some() || lacks(world).is_none()
     });
     let now = world.now();
