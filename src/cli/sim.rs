@@ -58,6 +58,9 @@ pub struct RunArgs {
     /// How many nodes a mesh has at first; drawn from 3 to 7 unless given
     #[arg(long)]
     pub nodes: Option<usize>,
+    /// How many holders each range should have
+    #[arg(long, default_value_t = 1)]
+    pub copies: u8,
     /// How many clients work at once
     #[arg(long, default_value_t = 4)]
     pub clients: usize,
@@ -110,6 +113,7 @@ fn swarm(args: &RunArgs) -> ExitCode {
     let options = Options {
         harm: Duration::from_secs_f64(args.minutes * 60.0),
         nodes: args.nodes,
+        copies: args.copies,
         clients: args.clients,
         lines: args.lines,
     };
@@ -240,7 +244,11 @@ impl Total {
 
 fn again(seed: u64, args: &RunArgs) -> String {
     let nodes = args.nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
-    format!("keyval sim run --seeds {seed} --minutes {} --clients {}{nodes} --lines", args.minutes, args.clients)
+    let copies = if args.copies == 1 { String::new() } else { format!(" --copies {}", args.copies) };
+    format!(
+        "keyval sim run --seeds {seed} --minutes {} --clients {}{nodes}{copies} --lines",
+        args.minutes, args.clients
+    )
 }
 
 /// Where a panic ends the process, somebody has to say which seed it was.

@@ -205,6 +205,7 @@ impl Node {
             election::Config { me, role, timing: settings.timing, voters: settings.voters, seed: self.setup.seed ^ 3 };
         self.mesh = Some(mesh);
         self.joining = None;
+        self.ownership = Ownership::new(self.setup.candidate.clone(), self.setup.seed ^ 2).of_mesh(mesh);
         self.election = Some(Election::new(config, recovered, now));
     }
 
@@ -355,7 +356,12 @@ impl Node {
     /// What waits here: what kind, how many.
     pub fn queues(&self) -> Vec<(&'static str, usize)> {
         let stalled = self.stalled.values().map(VecDeque::len).max().unwrap_or(0);
-        vec![("batches asked of stores", self.asked.len()), ("letters to one machine", stalled)]
+        let held = self.stores.iter().map(Store::waiting).sum();
+        vec![
+            ("batches asked of stores", self.asked.len()),
+            ("letters to one machine", stalled),
+            ("commands and answers waiting in stores", held),
+        ]
     }
 
     fn worker(&self, range: RangeId) -> usize {

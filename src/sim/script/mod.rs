@@ -23,6 +23,7 @@
 //! | `clients 4`, `rest` | clients that work by themselves, under the checkers; `rest` waits until they have ended |
 //! | `hello n1 n2` | what HELLO says there |
 //! | `rumour n3 n2 [times=1]` | n3 tells the commander that it does not hear n2 |
+//! | `lines` | everything that happened since the last `lines`; for the one who writes a story, too long to keep |
 //! | `head KEY`, `show ...` | see `shows` |
 
 mod acts;
@@ -129,6 +130,10 @@ impl Story {
                 String::new()
             }
             "answers" => self.answers()?,
+            "lines" => {
+                self.world()?.trace.keep_lines();
+                self.world()?.trace.take_lines().iter().map(|line| format!("{line}\n")).collect()
+            }
             "hello" => self.hello(arguments)?,
             name => match shows::show(self, name, arguments)? {
                 Some(output) => output,

@@ -26,8 +26,12 @@ use crate::messages::ownership::{GiveUp, MeshSettings, Role};
 use crate::types::Timing;
 use nemesis::Nemesis;
 
-/// Within so much after the last fault the mesh must be whole again.
+/// Within so much after the last fault the mesh must be whole again, but for the shares.
 pub const HEALED_WITHIN: Duration = Duration::from_secs(45);
+
+/// Within so many failure_timeouts after that the shares must be even too: two nodes that did not reach each other are not
+/// put into one chain for 120 of them.
+pub const EVEN_WITHIN: u32 = 160;
 
 /// For so long it is left in peace then.
 const PEACE: Duration = Duration::from_secs(5);
@@ -39,6 +43,8 @@ pub struct Options {
     pub harm: Duration,
     /// How many nodes it has at first; the seed decides if nobody does.
     pub nodes: Option<usize>,
+    /// How many holders each range should have.
+    pub copies: u8,
     /// How many clients work at once.
     pub clients: usize,
     /// Whether lines are kept for a person to read.
@@ -47,7 +53,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { harm: Duration::from_secs(600), nodes: None, clients: 4, lines: false }
+        Self { harm: Duration::from_secs(600), nodes: None, copies: 1, clients: 4, lines: false }
     }
 }
 
@@ -104,7 +110,7 @@ fn begin(seed: u64, options: &Options) -> (World, Nemesis) {
     let settings = MeshSettings {
         ranges: *pick(&mut random, &[16, 16, 32, 64]),
         timing: Timing { failure_timeout, ..Timing::default() },
-        factor: 1,
+        factor: options.copies,
         give_up: GiveUp::ByCopies,
         voters: *pick(&mut random, &[5, 5, 3]),
         node_expiry: Duration::from_secs(*pick(&mut random, &[900, 120, 40])),

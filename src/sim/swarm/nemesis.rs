@@ -118,6 +118,7 @@ pub(super) struct Nemesis {
     undo: Vec<(Time, Undo)>,
     /// Nodes whose data directory is gone, or that an operator has dropped: they never come back.
     gone: BTreeSet<NodeId>,
+    vouched: Time,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -130,7 +131,15 @@ impl Nemesis {
         }
         knows.push(Harm::Peace);
         let pause = Duration::from_millis([800, 3_000, 10_000, 25_000][random.gen_range(0..4)]);
-        Self { random, knows, pause, undo: Vec::new(), gone: BTreeSet::new(), counts: BTreeMap::new() }
+        Self {
+            random,
+            knows,
+            pause,
+            undo: Vec::new(),
+            gone: BTreeSet::new(),
+            vouched: Time(0),
+            counts: BTreeMap::new(),
+        }
     }
 
     /// What it did, and what came of that on the network.
@@ -142,6 +151,7 @@ impl Nemesis {
 
     /// Does one thing, and lets some time pass.
     pub(super) fn act(&mut self, world: &mut World) {
+        self.vouch(world);
         let harm = *self.knows.choose(&mut self.random).expect("it knows peace at least");
         if self.harm(world, harm).is_some() {
             *self.counts.entry(harm.name()).or_default() += 1;
@@ -191,6 +201,19 @@ impl Nemesis {
             place.disk.health = Health::Well;
         }
         world.start(host);
+    }
+
+    /// Where silence is no death an operator has to say that a node whose directory is lost will not come back.
+    pub(super) fn vouch(&mut self, world: &mut World) {
+        if world.settings.give_up_after().is_some() || world.now() < self.vouched + Duration::from_secs(2) {
+            return;
+        }
+        self.vouched = world.now();
+        let Some(commander) = world.commander() else { return };
+        let listed = world.newest_dictionary().map(|it| it.roster.keys().copied().collect::<Vec<_>>());
+        for node in listed.unwrap_or_default().into_iter().filter(|node| self.gone.contains(node)) {
+            world.order(commander.host, Order::Drop { node }, Duration::from_secs(2));
+        }
     }
 
     fn harm(&mut self, world: &mut World, harm: Harm) -> Option<()> {

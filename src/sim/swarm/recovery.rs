@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::nemesis::Nemesis;
-use super::{HEALED_WITHIN, World};
+use super::{EVEN_WITHIN, HEALED_WITHIN, World};
 use crate::messages::ownership::Standing;
 use crate::sim::checker::uneven;
 use crate::sim::disk::Health;
@@ -24,11 +24,19 @@ pub(super) fn heal(world: &mut World, nemesis: &mut Nemesis) {
         for host in world.hosts().collect::<Vec<_>>() {
             nemesis.start(world, host);
         }
+        nemesis.vouch(world);
         world.checkers.violation().is_some() || lacks(world).is_none()
     });
     let now = world.now();
     if let (false, Some(lack)) = (healed, lacks(world)) {
         world.checkers.violate(now, "healed_in_time", lack);
+        return;
+    }
+    let even_within = world.settings.timing.failure_timeout * EVEN_WITHIN;
+    let uneven_now = |world: &World| world.newest_dictionary().and_then(uneven);
+    if !world.until(even_within, |world| world.checkers.violation().is_some() || uneven_now(world).is_none()) {
+        let now = world.now();
+        world.checkers.violate(now, "even_in_time", uneven_now(world).unwrap_or_default());
         return;
     }
     world.rest_clients();
@@ -75,5 +83,5 @@ fn lacks(world: &World) -> Option<String> {
     if world.served() != dictionary.chains.len() {
         return Some(format!("{} of {} ranges are served", world.served(), dictionary.chains.len()));
     }
-    uneven(dictionary)
+    None
 }

@@ -45,8 +45,7 @@ impl World {
     pub fn answerers(&self, range: RangeId) -> Vec<NodeId> {
         let can = |host: Host| {
             let node = self.places[host.0].node.as_ref()?;
-            let now = self.read(host);
-            node.store_of(range).inspect(range, now).is_some_and(|it| it.answers).then_some(node.me().0)
+            node.store_of(range).answers(range, self.read(host)).then_some(node.me().0)
         };
         self.hosts().filter_map(can).collect()
     }
@@ -62,8 +61,7 @@ impl World {
         let answers = |host: Host, range: RangeId| {
             let place = &self.places[host.0];
             let node = place.node.as_ref().filter(|_| place.runs());
-            let seen = node.and_then(|node| node.store_of(range).inspect(range, self.read(host)));
-            seen.is_some_and(|seen| seen.answers)
+            node.is_some_and(|node| node.store_of(range).answers(range, self.read(host)))
         };
         (0..ranges).map(RangeId).filter(|range| self.hosts().any(|host| answers(host, *range))).count()
     }
@@ -84,10 +82,7 @@ impl World {
         let node: &Node = place.node.as_ref()?;
         let now = self.read(host);
         let ranges = node.published.as_ref().map_or(0, |it| it.dictionary.chains.len() as u16);
-        let answers = (0..ranges)
-            .map(RangeId)
-            .filter(|range| node.store_of(*range).inspect(*range, now).is_some_and(|it| it.answers))
-            .collect();
+        let answers = (0..ranges).map(RangeId).filter(|range| node.store_of(*range).answers(*range, now)).collect();
         let mut queues = node.queues();
         queues.push(("writes waiting for the disk", place.disk.waiting()));
         let (id, life) = node.me();
