@@ -15,7 +15,7 @@ use crate::actors::session::Session;
 use crate::actors::store::{Asker, Batch};
 use crate::machines::door::{self, Effect, Input};
 use crate::machines::heartbeat;
-use crate::messages::client::{NotApplied, Outcome, RelayMessage, Reply, Request};
+use crate::messages::client::{RelayMessage, Reply, Request};
 use crate::messages::heartbeat::Silence;
 use crate::messages::peer::PeerMessage;
 
@@ -84,14 +84,8 @@ impl Door {
     fn ask_stores(&self, ticket: u64, requests: Vec<Request>, context: &Context<Self>) {
         let asker = Asker::Door { door: context.address(), ticket };
         for (store, batch) in split(requests, self.node.workers, &asker) {
-            let places = batch.places.clone();
-            let count = batch.requests.len() as u32;
-            if offer(&self.node.crew().stores[store], batch) {
-                continue;
-            }
-            for place in places.unwrap_or_else(|| (0..count).collect()) {
-                asker.answer(place, vec![Outcome::NotApplied(NotApplied::Busy)]);
-            }
+            // Bounded by the clients of this node, as what they hand in is.
+            deliver(&self.node.crew().stores[store], batch);
         }
     }
 }

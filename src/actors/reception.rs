@@ -30,7 +30,7 @@ use crate::messages::peer::Lane;
 use crate::wire::frame::{self, Frames, HANDSHAKE_LIMIT};
 
 /// Handshakes that go on at once. More callers wait in the operating system's queue.
-const AT_ONCE: usize = 128;
+const AT_ONCE: usize = 512;
 
 /// How long a node that asks to join may take, and how long the commander.
 const ASKING: Duration = Duration::from_secs(2);

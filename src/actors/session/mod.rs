@@ -28,8 +28,7 @@ use crate::actors::clients::Client;
 use crate::actors::door::{Answers, Door, Submit};
 use crate::actors::gateway::{Ended, Gateway};
 use crate::actors::node::Node;
-use crate::actors::post::{deliver, offer};
-use crate::commands::errors;
+use crate::actors::post::deliver;
 use crate::io::clock;
 use crate::resp::{Parser, ProtocolError};
 use batch::Batch;
@@ -180,16 +179,14 @@ impl Session {
         if requests.is_empty() {
             return;
         }
-        let count = requests.len() as u32;
         let submit = Submit {
             session: context.address(),
             client: self.client.id,
             requests,
             passes_on: self.speaker.passes_on(),
         };
-        if !offer(&self.door, submit) {
-            (0..count).for_each(|place| self.batch.answer(place, errors::busy()));
-        }
+        // Never more than one a client, and there are at most client.max_clients of them.
+        deliver(&self.door, submit);
     }
 
     /// Writes what is known, sets the next deadline, and closes when all is said.
