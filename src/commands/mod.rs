@@ -1,44 +1,39 @@
-//! What clients can ask: one table of commands, and one file a family of them.
+//! What clients can ask: one table of commands, and one file a family of them. Pure.
 //!
-//! A command that concerns keys is *executed* against the keyspace of its range, which it only reads: what it would change
-//! comes back as [`Change`]s, and the head of the chain has these written. So a command runs once, whatever the number of
-//! copies, and every copy is made by the same changes.
+//! A session asks [`admit`] what the words are, then [`plan()`] who must carry them out. What concerns the connection or the
+//! node it does by itself ([`connection::run`], from a [`view::View`]); what concerns keys goes as a
+//! [`Request`](crate::messages::client::Request) to the head of each range, which [`execute`]s it against its keyspace.
+//! Executing only reads: what a command would change comes back as changes, which the head has written down its chain. So a
+//! command runs once, whatever the number of copies, and every copy is made by the same changes.
+//!
+//! Replies, errors and their texts are those of Redis 7, byte for byte where a client could tell (`tests/commands`
+//! compares). Not here: bytes (`resp`), leases and order (`machines::chain`), patience (`machines::door`).
 
-use bytes::Bytes;
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use crate::keyspace::Keyspace;
-use crate::messages::chain::{Change, Value};
-use crate::messages::client::Reply;
-use crate::types::Now;
+pub mod cluster;
+mod configuration;
+pub mod connection;
+mod data;
+pub mod errors;
+mod expiry;
+mod flush;
+mod generic;
+mod glob;
+mod info;
+mod introspection;
+pub mod mesh;
+mod plan;
+mod scan;
+mod spec;
+mod strings;
+mod table;
+pub mod view;
 
-/// What a command came to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Executed {
-    /// What the client is told, once the changes are clean.
-    pub reply: Reply,
-    /// What it makes of the keyspace, in this order. None: it is answered like a read.
-    pub changes: Vec<Change>,
-}
+#[cfg(test)]
+mod tests;
 
-/// Carries out a command of one range, as it stands `now`. Changes nothing itself: the caller applies the changes.
-pub fn execute(keyspace: &Keyspace, now: Now, words: &[Bytes]) -> Executed {
-    let name = words.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
-    match (&name[..], &words[1..]) {
-        (b"GET", [key]) => match keyspace.get(key, now.wall_ms) {
-            Some(value) => Executed { reply: Reply::Bulk(value.data.clone()), changes: vec![] },
-            None => Executed { reply: Reply::Null, changes: vec![] },
-        },
-        (b"SET", [key, data]) => Executed {
-            reply: Reply::ok(),
-            changes: vec![Change::Put(key.clone(), Value { data: data.clone(), expires_ms: None })],
-        },
-        (b"DEL", keys) => {
-            let there: Vec<_> = keys.iter().filter(|key| keyspace.get(key, now.wall_ms).is_some()).collect();
-            Executed {
-                reply: Reply::Integer(there.len() as i64),
-                changes: there.into_iter().map(|key| Change::Delete(key.clone())).collect(),
-            }
-        }
-        _ => Executed { reply: Reply::error("ERR unknown command"), changes: vec![] },
-    }
-}
+pub use data::{Executed, Scope, execute};
+pub use plan::{Merge, Plan, Reach, plan};
+pub use spec::{Flags, Join, KeyPlaces, Route, Spec, Work};
+pub use table::{TABLE, admit, keys, lookup, resolve};

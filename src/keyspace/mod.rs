@@ -8,6 +8,8 @@
 //! key that was there all the time, whatever else came and went, at whatever member of the chain it goes on.
 //! Not here: what a command does (`commands`), who may write (`machines::chain`).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
@@ -92,6 +94,11 @@ impl Keyspace {
     /// How much memory the keys take, about.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How many keys are of a kind, those whose time has come included.
+    pub fn count(&self, is: impl Fn(&[u8]) -> bool) -> usize {
+        self.entries.keys().filter(|place| is(&place.key)).count()
     }
 
     /// Makes a change. The same changes in the same order give the same keyspace everywhere.

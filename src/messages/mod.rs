@@ -10,3 +10,4 @@ pub mod events;
 pub mod heartbeat;
 pub mod ownership;
 pub mod peer;
+pub mod status;

@@ -6,6 +6,8 @@
 //! of what has arrived, and the limits are stricter while the client has not said who it is.
 //! Not here: what the words mean (`commands`), when input is read and output written (`actors::session`).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod decode;
 mod encode;
 mod inline;
@@ -17,9 +19,10 @@ mod tests;
 pub use decode::decode;
 pub use encode::{encode, encode_flat};
 pub use parser::Parser;
+pub(crate) use parser::integer;
 
 /// The version of the protocol in which a connection is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// What a connection begins with.
     #[default]

@@ -1,3 +1,5 @@
+//! What the protocol promises: facts first, then claims checked with random input.
+
 use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;

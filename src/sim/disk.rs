@@ -71,9 +71,8 @@ impl Disk {
         self.identity = Some(identity);
     }
 
-    /// What the journal holds for a process that starts.
+    /// What is stable of the journal: what a process that starts finds.
     pub fn recover(&self) -> Recovered {
-        assert!(self.waiting.is_empty(), "a process starts while writes of its last life wait");
         self.journal.clone()
     }
 
@@ -107,10 +106,10 @@ impl Disk {
         }
     }
 
-    /// All writes asked for so far become stable, as one sync of the journal makes them. Answers the last one's number.
-    pub fn sync(&mut self) -> Option<u64> {
+    /// The first `count` writes become stable together, as one sync of the journal makes them. Answers the last one's number.
+    pub fn sync(&mut self, count: usize) -> Option<u64> {
         let mut last = None;
-        for save in std::mem::take(&mut self.waiting) {
+        for save in self.waiting.drain(..count).collect::<Vec<_>>() {
             last = Some(save.number);
             self.apply(save);
         }
@@ -132,26 +131,7 @@ impl Disk {
 
     fn apply(&mut self, save: Save) {
         self.synced += 1;
-        apply(&mut self.journal, save);
-    }
-}
-
-/// What one write makes of a journal.
-pub fn apply(journal: &mut Recovered, save: Save) {
-    if let Some(hard) = save.hard {
-        journal.hard = hard;
-    }
-    if let Some(snapshot) = save.snapshot {
-        let reaches = journal.entries.last().is_some_and(|last| last.index >= snapshot.index);
-        match reaches {
-            true => journal.entries.retain(|entry| entry.index > snapshot.index),
-            false => journal.entries.clear(),
-        }
-        journal.snapshot = Some(snapshot);
-    }
-    if let Some(first) = save.entries.first() {
-        journal.entries.retain(|entry| entry.index < first.index);
-        journal.entries.extend(save.entries);
+        self.journal.absorb(&save);
     }
 }
 
@@ -177,7 +157,7 @@ mod tests {
         let mut disk = Disk::default();
         disk.write(save(1, 1..=4));
         disk.write(save(2, 3..=3));
-        assert_eq!(disk.sync(), Some(2));
+        assert_eq!(disk.sync(2), Some(2));
         assert_eq!(indexes(&disk), [(1, 1), (2, 1), (3, 2)]);
     }
 
@@ -188,7 +168,7 @@ mod tests {
             disk.write(save(1, 1..=3));
             let snapshot = Snapshot { index, term: Term(1), seats: Seats::default(), data: vec![] };
             disk.write(Save { number: 2, snapshot: Some(snapshot), ..Save::default() });
-            disk.sync();
+            disk.sync(2);
             assert_eq!(indexes(&disk), left);
         }
     }
@@ -199,7 +179,7 @@ mod tests {
         for seed in 0..50 {
             let mut disk = Disk::default();
             disk.write(save(1, 1..=1));
-            disk.sync();
+            disk.sync(1);
             disk.write(save(2, 2..=2));
             disk.write(Save {
                 number: 3,
@@ -219,7 +199,7 @@ mod tests {
         let mut disk = Disk::default();
         disk.keep_identity(Identity { node: NodeId(1), incarnation: Incarnation(3), mesh: None });
         disk.write(save(1, 1..=1));
-        disk.sync();
+        disk.sync(1);
         disk.wipe();
         assert_eq!((disk.identity(), disk.recover()), (None, Recovered::default()));
     }

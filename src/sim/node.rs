@@ -1,11 +1,12 @@
 //! One process of a made-up world: the machines of production, wired as `actors` wires them.
 //!
-//! A node is its machines and the mail between them. [`Mail`] names who can be told what; [`Node::route`]s say, machine by
+//! A node is its machines and the mail between them. [`Mail`] names who can be told what; its routes say, machine by
 //! machine, to whom each effect goes, either to another machine here or out of the process ([`Out`]). Mail is delivered in the
 //! order in which it was written, at one instant; a machine may be made to stall, and its mail then waits, as that of an actor
 //! does whose thread is busy.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ pub enum Out {
     Say(String),
     /// This process ends, and why.
     End(String),
+    /// This process ends and another begins with the same disk, and why.
+    BeginAgain(String),
 }
 
 /// How a node begins.
@@ -108,8 +111,10 @@ struct Asked {
     left: usize,
 }
 
+/// What one store gets of a batch: where each command stood in it, and the commands.
+type Part = (Vec<(u32, RangeId)>, Vec<Request>);
+
 /// One process.
-#[derive(Debug)]
 pub struct Node {
     /// How it began.
     pub setup: Setup,
@@ -164,9 +169,8 @@ impl Node {
     /// A process that begins: as a member of a mesh if its disk knows one, else as one that looks for one.
     pub fn start(setup: Setup, known: Option<(MeshId, MeshSettings, Recovered)>, now: Now, out: &mut Vec<Out>) -> Self {
         let Candidate { id: me, incarnation, .. } = setup.candidate;
-        let store = |worker| {
-            Store::new(store::Config { me, incarnation, worker, workers: setup.workers, park: setup.park })
-        };
+        let store =
+            |worker| Store::new(store::Config { me, incarnation, worker, workers: setup.workers, park: setup.park });
         let mut node = Self {
             published: None,
             adopted: None,
@@ -197,13 +201,8 @@ impl Node {
     /// The mesh is known: the consensus begins with what the disk holds.
     pub fn enter(&mut self, mesh: MeshId, settings: &MeshSettings, recovered: Recovered, now: Now) {
         let Candidate { id: me, role, .. } = self.setup.candidate;
-        let config = election::Config {
-            me,
-            role,
-            timing: settings.timing,
-            voters: usize::from(settings.voters),
-            seed: self.setup.seed ^ 3,
-        };
+        let config =
+            election::Config { me, role, timing: settings.timing, voters: settings.voters, seed: self.setup.seed ^ 3 };
         self.mesh = Some(mesh);
         self.joining = None;
         self.election = Some(Election::new(config, recovered, now));
@@ -212,6 +211,11 @@ impl Node {
     /// The mesh this node belongs to, once it knows it.
     pub fn mesh(&self) -> Option<MeshId> {
         self.mesh
+    }
+
+    /// What sessions go by: what was adopted, which may hold news of a commander that the log has not brought yet.
+    pub fn known(&self) -> Option<&Arc<Published>> {
+        self.adopted.as_ref().map(|adoption| &adoption.published).or(self.published.as_ref())
     }
 
     /// Who this is.
@@ -225,49 +229,50 @@ impl Node {
         self.deliver(now, out);
     }
 
-    /// Tells each machine whose deadline has come.
+    /// Tells each machine whose deadline has come. It must then wait for something else, or for a later instant.
     pub fn on_timer(&mut self, now: Now, out: &mut Vec<Out>) {
-        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now.instant);
-        let mut timers = Vec::new();
-        if self.joining.as_ref().is_some_and(|it| due(it.deadline())) {
-            timers.push(Mail::Joining(joining::Input::Timer));
+        let stores = (0..self.stores.len()).map(Room::Store);
+        let rooms = [Room::Joining, Room::Election, Room::Heartbeat, Room::Ownership, Room::Door];
+        for room in rooms.into_iter().chain(stores).collect::<Vec<_>>() {
+            let due = |deadline: &Instant| *deadline <= now.instant;
+            let Some(deadline) = self.deadline_of(room).filter(due) else { continue };
+            self.hear(self.timer_of(room), now, out);
+            if let Some(next) = self.deadline_of(room).filter(due) {
+                assert!(next > deadline, "{room:?} was told that its deadline {deadline} has come, and wants {next}");
+            }
         }
-        if self.election.as_ref().is_some_and(|it| due(it.deadline())) {
-            timers.push(Mail::Election(election::Input::Timer));
+    }
+
+    fn timer_of(&self, room: Room) -> Mail {
+        match room {
+            Room::Joining => Mail::Joining(joining::Input::Timer),
+            Room::Election => Mail::Election(election::Input::Timer),
+            Room::Heartbeat => Mail::Heartbeat(heartbeat::Input::Timer),
+            Room::Ownership => Mail::Ownership(ownership::Input::Timer),
+            Room::Store(worker) => Mail::Store(worker, store::Input::Timer),
+            Room::Door => Mail::Door(door::Input::Timer),
         }
-        if due(self.heartbeat.deadline()) {
-            timers.push(Mail::Heartbeat(heartbeat::Input::Timer));
+    }
+
+    fn deadline_of(&self, room: Room) -> Option<Instant> {
+        if !self.stalled.is_empty() && self.stalled.contains_key(&room) {
+            return None;
         }
-        if due(self.ownership.deadline()) {
-            timers.push(Mail::Ownership(ownership::Input::Timer));
-        }
-        for (worker, store) in self.stores.iter().enumerate().filter(|(_, store)| due(store.deadline())) {
-            let _ = store;
-            timers.push(Mail::Store(worker, store::Input::Timer));
-        }
-        if due(self.door.deadline()) {
-            timers.push(Mail::Door(door::Input::Timer));
-        }
-        for timer in timers.into_iter().filter(|mail| !self.stalled.contains_key(&mail.room())) {
-            self.hear(timer, now, out);
+        match room {
+            Room::Joining => self.joining.as_ref().and_then(Machine::deadline),
+            Room::Election => self.election.as_ref().and_then(Machine::deadline),
+            Room::Heartbeat => self.heartbeat.deadline(),
+            Room::Ownership => self.ownership.deadline(),
+            Room::Store(worker) => self.stores[worker].deadline(),
+            Room::Door => self.door.deadline(),
         }
     }
 
     /// When a machine wants to be told that time has passed.
     pub fn deadline(&self) -> Option<Instant> {
-        let awake = |room: Room, deadline: Option<Instant>| deadline.filter(|_| !self.stalled.contains_key(&room));
-        let stores = self.stores.iter().enumerate();
-        [
-            awake(Room::Joining, self.joining.as_ref().and_then(Machine::deadline)),
-            awake(Room::Election, self.election.as_ref().and_then(Machine::deadline)),
-            awake(Room::Heartbeat, self.heartbeat.deadline()),
-            awake(Room::Ownership, self.ownership.deadline()),
-            awake(Room::Door, self.door.deadline()),
-        ]
-        .into_iter()
-        .chain(stores.map(|(worker, store)| awake(Room::Store(worker), store.deadline())))
-        .flatten()
-        .min()
+        let stores = (0..self.stores.len()).map(Room::Store);
+        let rooms = [Room::Joining, Room::Election, Room::Heartbeat, Room::Ownership, Room::Door];
+        rooms.into_iter().chain(stores).filter_map(|room| self.deadline_of(room)).min()
     }
 
     /// Another node says something.
@@ -312,6 +317,14 @@ impl Node {
             let input = if up { door::Input::LinkUp(peer) } else { door::Input::LinkDown(peer) };
             self.hear(Mail::Door(input), now, out);
         }
+        for worker in 0..self.stores.len() {
+            let input = if up { store::Input::LinkUp(peer) } else { store::Input::LinkDown(peer) };
+            self.hear(Mail::Store(worker, input), now, out);
+        }
+    }
+
+    /// A peer has called by the data lane, or its call has ended: what it said to our stores may be lost.
+    pub fn on_call(&mut self, peer: NodeId, up: bool, now: Now, out: &mut Vec<Out>) {
         for worker in 0..self.stores.len() {
             let input = if up { store::Input::LinkUp(peer) } else { store::Input::LinkDown(peer) };
             self.hear(Mail::Store(worker, input), now, out);
@@ -442,11 +455,11 @@ impl Node {
                 self.mail.push_back(Mail::Election(election::Input::Confirm { ask }));
             }
             heartbeat::Effect::Adopt(adoption) => {
-                self.to_stores(|| store::Input::Adopt(adoption.clone()));
+                self.tell_stores(|| store::Input::Adopt(adoption.clone()));
                 self.mail.push_back(Mail::Door(door::Input::Adopt(adoption.clone())));
                 self.mail.push_back(Mail::Ownership(ownership::Input::Adopt(adoption)));
             }
-            heartbeat::Effect::Leases(leases) => self.to_stores(|| store::Input::Leases(leases.clone())),
+            heartbeat::Effect::Leases(leases) => self.tell_stores(|| store::Input::Leases(leases.clone())),
             heartbeat::Effect::Hears(nodes) => {
                 self.mail.push_back(Mail::Election(election::Input::Hears(nodes)));
             }
@@ -455,6 +468,9 @@ impl Node {
             }
             heartbeat::Effect::Alive { node, incarnation, ailing } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Alive { node, incarnation, ailing }));
+            }
+            heartbeat::Effect::Apart { by, about } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Apart { by, about }));
             }
             heartbeat::Effect::Expired { node, incarnation, silent_for } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Expired { node, incarnation, silent_for }));
@@ -476,9 +492,10 @@ impl Node {
                 self.mail.push_back(Mail::Store(self.worker(range), store::Input::Park { range, epoch }));
             }
             ownership::Effect::Vouch { id, ranges } => {
-                self.to_stores(|| store::Input::Vouch { id, ranges: ranges.clone() });
+                self.tell_stores(|| store::Input::Vouch { id, ranges: ranges.clone() });
             }
             ownership::Effect::Note(event) => out.push(Out::Note(event)),
+            ownership::Effect::BeginAgain(reason) => out.push(Out::BeginAgain(reason)),
         }
     }
 
@@ -512,7 +529,7 @@ impl Node {
         }
     }
 
-    fn to_stores(&mut self, input: impl Fn() -> store::Input) {
+    fn tell_stores(&mut self, input: impl Fn() -> store::Input) {
         self.mail.extend((0..self.stores.len()).map(|worker| Mail::Store(worker, input())));
     }
 
@@ -524,8 +541,12 @@ impl Node {
         }
         let mail = match message {
             PeerMessage::Election(message) => Mail::Election(election::Input::Peer { from: me, message }),
-            PeerMessage::Heartbeat(message) => Mail::Heartbeat(heartbeat::Input::Peer { from: me, incarnation, message }),
-            PeerMessage::Ownership(message) => Mail::Ownership(ownership::Input::Peer { from: me, incarnation, message }),
+            PeerMessage::Heartbeat(message) => {
+                Mail::Heartbeat(heartbeat::Input::Peer { from: me, incarnation, message })
+            }
+            PeerMessage::Ownership(message) => {
+                Mail::Ownership(ownership::Input::Peer { from: me, incarnation, message })
+            }
             PeerMessage::Chain(_) | PeerMessage::Relay(_) => panic!("{me:?} forwards to itself: {message:?}"),
         };
         self.mail.push_back(mail);
@@ -533,7 +554,7 @@ impl Node {
 
     /// A batch goes to the stores in parts, each its own.
     fn ask_stores(&mut self, asker: Asker, requests: Vec<Request>) {
-        let mut parts: BTreeMap<usize, (Vec<(u32, RangeId)>, Vec<Request>)> = BTreeMap::new();
+        let mut parts: BTreeMap<usize, Part> = BTreeMap::new();
         for (place, request) in requests.into_iter().enumerate() {
             let part = parts.entry(self.worker(request.range)).or_default();
             part.0.push((place as u32, request.range));
@@ -570,6 +591,12 @@ impl Node {
                 }
             }
         }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("setup", &self.setup).field("published", &self.published).finish_non_exhaustive()
     }
 }
 

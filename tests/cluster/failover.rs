@@ -55,7 +55,7 @@ fn until_another_rules(mesh: &Mesh, lost: usize, term: u64, since: Instant) -> D
 fn report(what: &str, mut times: Vec<Duration>, limit: Duration, but: usize) {
     times.sort();
     let late = times.iter().filter(|time| **time > limit).count();
-    println!(
+    eprintln!(
         "{what}: {} rounds, median {:?}, longest {:?}, {late} over {limit:?}",
         times.len(),
         times[times.len() / 2],

@@ -1,0 +1,152 @@
+//! Who stands where: ports, folders, and the file that tells others.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::output::table;
+
+/// How far the ports of the other doors lie above the plain door's.
+const CLUSTER: u16 = 1_000;
+const CONSOLE: u16 = 2_000;
+const PEER: u16 = 10_000;
+
+/// A node before it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) client: String,
+    pub(super) cluster: String,
+    pub(super) console: String,
+    pub(super) peer: String,
+    pub(super) data_dir: PathBuf,
+    pub(super) log: PathBuf,
+    /// Peer doors of nodes to join; empty: it founds.
+    pub(super) join: Vec<String>,
+    /// Whether it founds if nobody to join knows a mesh.
+    pub(super) found: bool,
+}
+
+/// A running node, as nodes.json has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Described {
+    pub(super) name: String,
+    /// Empty until the node has said it.
+    pub(super) id: String,
+    pub(super) pid: u32,
+    pub(super) client: String,
+    pub(super) cluster: String,
+    pub(super) console: String,
+    pub(super) peer: String,
+    pub(super) data_dir: PathBuf,
+    pub(super) log: PathBuf,
+}
+
+/// Lays out so many nodes, and makes the folder.
+///
+/// The first one founds. Where the folder shows that there was a mesh before, it asks the others first, so that it comes back to
+/// them even if its own directory was lost.
+pub(super) fn lay_out(count: u16, port: u16, dir: &Path) -> Result<Vec<Node>, String> {
+    let last = u32::from(port) + u32::from(PEER) + u32::from(count) - 1;
+    if last > u32::from(u16::MAX) {
+        return Err(format!("--port {port} leaves no room: the last node's peer door would have port {last}"));
+    }
+    if count > CLUSTER {
+        return Err(format!("--nodes {count}: the ports of the doors would overlap"));
+    }
+    fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    // Nodes are started in this folder, and so must find theirs whatever it was called here.
+    let dir = fs::canonicalize(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let name = |place: u16| format!("node-{}", place + 1);
+    let is_new = !(0..count).any(|place| dir.join(name(place)).exists());
+    let peer = |place: u16| address(port + PEER + place);
+    let node = |place: u16| {
+        let others = (0..count).filter(|other| *other != place).map(peer);
+        Node {
+            name: name(place),
+            client: address(port + place),
+            cluster: address(port + CLUSTER + place),
+            console: address(port + CONSOLE + place),
+            peer: peer(place),
+            data_dir: dir.join(name(place)),
+            log: dir.join(format!("{}.log", name(place))),
+            join: if place == 0 && is_new { Vec::new() } else { others.collect() },
+            found: place == 0,
+        }
+    };
+    Ok((0..count).map(node).collect())
+}
+
+fn address(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+/// Writes nodes.json, whole or not at all: who reads it meanwhile sees the old one.
+pub(super) fn write(dir: &Path, nodes: &[Described]) -> Result<(), String> {
+    let (path, draft) = (dir.join("nodes.json"), dir.join("nodes.json.draft"));
+    let text = serde_json::to_string_pretty(nodes).expect("plain data always has an encoding") + "\n";
+    fs::write(&draft, text)
+        .and_then(|()| fs::rename(&draft, &path))
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The nodes as a table.
+pub(super) fn table_of(nodes: &[Described]) -> String {
+    let mut rows = vec![["name", "id", "pid", "client", "cluster", "console", "peer"].map(str::to_owned).to_vec()];
+    rows.extend(nodes.iter().map(|node| {
+        let Described { name, id, pid, client, cluster, console, peer, .. } = node;
+        let pid = pid.to_string();
+        [name, id, &pid, client, cluster, console, peer].map(Clone::clone).to_vec()
+    }));
+    table(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_as_documented() {
+        let dir = tempfile::tempdir().unwrap();
+        let nodes = lay_out(3, 6234, dir.path()).unwrap();
+        let third = &nodes[2];
+        assert_eq!(
+            [&third.client, &third.cluster, &third.console, &third.peer],
+            ["127.0.0.1:6236", "127.0.0.1:7236", "127.0.0.1:8236", "127.0.0.1:16236"]
+        );
+        assert!(third.data_dir.ends_with("node-3") && third.log.ends_with("node-3.log"));
+        assert_eq!(third.join, ["127.0.0.1:16234", "127.0.0.1:16235"]);
+        assert!(lay_out(2, 60_000, dir.path()).unwrap_err().contains("--port 60000"));
+    }
+
+    #[test]
+    fn the_first_founds_a_new_mesh_and_comes_back_to_an_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = lay_out(2, 6234, dir.path()).unwrap().remove(0);
+        assert!(first.join.is_empty());
+        fs::create_dir(dir.path().join("node-2")).unwrap();
+        let first = lay_out(2, 6234, dir.path()).unwrap().remove(0);
+        assert!(first.found && first.join == ["127.0.0.1:16235"]);
+    }
+
+    #[test]
+    fn nodes_json_is_an_array_of_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Described {
+            name: "node-1".into(),
+            id: "00ab".into(),
+            pid: 7,
+            client: "127.0.0.1:1".into(),
+            cluster: "127.0.0.1:2".into(),
+            console: "127.0.0.1:3".into(),
+            peer: "127.0.0.1:4".into(),
+            data_dir: "d".into(),
+            log: "l".into(),
+        };
+        write(dir.path(), std::slice::from_ref(&node)).unwrap();
+        let text = fs::read_to_string(dir.path().join("nodes.json")).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Described>>(&text).unwrap(), [node]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

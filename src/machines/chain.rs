@@ -1,1 +1,0 @@
-//! (story to be written by its owner)

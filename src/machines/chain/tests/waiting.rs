@@ -1,0 +1,296 @@
+//! What waits, for how long, and what a store at rest costs; and a range on its way from one sole holder to another.
+
+use super::*;
+
+/// A world of one holder and no leases: nothing can be answered.
+fn without_leases() -> World {
+    let mut world = World::chain_of(&[A], 1, 1);
+    world.advance(5000);
+    world
+}
+
+#[test]
+fn a_batch_is_answered_in_one_effect_when_all_is_ready() {
+    let mut world = World::chain_of(&[A], 1, 1);
+    let requests = vec![request("SET a 1"), request("GET a"), request("DEL a"), request("GET a")];
+    let mut effects = Vec::new();
+    let now = world.now;
+    world.nodes.get_mut(&A).expect("A").store.step(now, Input::Batch { ticket: 9, requests }, &mut effects);
+    let replies = [Reply::ok(), Reply::text("1"), Reply::Integer(1), Reply::Null];
+    let outcomes = replies.into_iter().map(Outcome::Replied).collect();
+    assert_eq!(effects, vec![Effect::Outcomes { ticket: 9, from: 0, outcomes }]);
+}
+
+#[test]
+fn a_step_sends_one_forward_and_one_acknowledgement() {
+    let mut world = World::chain_of(&[A, B], 2, 2);
+    let commands: Vec<String> = (0..100).map(|n| format!("SET k{n} v")).collect();
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    let ticket = world.ask_batch(A, &commands);
+    assert_eq!(world.links[&(A, B, false)].len(), 1);
+    world.deliver_one(A, B, false);
+    assert_eq!(world.links[&(B, A, false)].len(), 1);
+    world.deliver();
+    assert!((0..100).all(|n| world.ok(ticket + n)));
+}
+
+#[test]
+fn commands_are_held_in_order_and_resumed() {
+    let mut world = without_leases();
+    let first = world.ask_batch(A, &["SET k 1", "GET k", "SET k 2"]);
+    let second = world.ask(A, "GET k");
+    assert_eq!(world.see(A).held, 4);
+    assert_eq!(world.see(A).applied.sequence, Sequence(0));
+    world.advance(1000);
+    world.lease(A);
+    let reply = |world: &World, ticket: u64| match world.outcome(ticket) {
+        Some(Outcome::Replied(reply)) => reply.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reply(&world, first + 1), Reply::text("1"));
+    assert_eq!(reply(&world, second), Reply::text("2"));
+}
+
+#[test]
+fn what_is_held_for_too_long_is_not_applied() {
+    let mut world = without_leases();
+    let early = world.ask(A, "SET k 1");
+    world.advance(700);
+    let late = world.ask(A, "SET k 2");
+    world.advance(800);
+    assert_eq!((world.outcome(early), world.outcome(late)), (Some(&held()), None));
+    world.lease(A);
+    assert!(world.ok(late));
+    assert_eq!(world.read(A, "k").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_numbered_write_is_uncertain_to_its_client_after_a_while_and_stays_numbered() {
+    let mut world = World::chain_of(&[A, B], 2, 2);
+    world.break_link(A, B);
+    let ticket = world.ask(A, "SET k v");
+    let read = world.ask(A, "GET k");
+    let patience = PARK + 2 * world.timing().failure_timeout;
+    for _ in 0..patience.as_millis() / 100 {
+        assert_eq!(world.outcome(ticket), None);
+        world.advance(100);
+        world.lease(A);
+    }
+    assert_eq!(world.outcome(ticket), Some(&Outcome::Uncertain));
+    assert_eq!(world.outcome(read), Some(&held()));
+    world.mend_link(A, B);
+    world.deliver();
+    assert_eq!(world.read(A, "k").as_deref(), Some("v"));
+    world.equal(&[A, B]);
+}
+
+#[test]
+fn queues_are_bounded() {
+    let limits = Limits { waiting: 10, waiting_bytes: 500, ..Limits::default() };
+    let mut world = World::with_limits(1, 1, limits);
+    world.adopt_all();
+    let tickets: Vec<u64> = (0..20).map(|n| world.ask(A, &format!("SET k{n} v"))).collect();
+    let busy = Outcome::NotApplied(NotApplied::Busy);
+    let refused = tickets.iter().filter(|ticket| world.outcome(**ticket) == Some(&busy)).count();
+    let waiting = world.nodes[&A].store.waiting();
+    assert!(waiting <= 10 && refused == 20 - waiting, "{refused} refused, {waiting} wait");
+    world.advance(600);
+    world.lease(A);
+    assert_eq!(world.nodes[&A].store.waiting(), 0);
+    assert!(world.ok(tickets[0]));
+}
+
+#[test]
+fn a_head_numbers_only_so_much_above_clean() {
+    let limits = Limits { dirty_bytes: 1000, ..Limits::default() };
+    let mut world = World::with_limits(2, 2, limits);
+    world.adopt_all();
+    world.join(B);
+    world.promote(B);
+    world.advance(600);
+    world.lease_all();
+    let tickets: Vec<u64> = (0..100).map(|n| world.ask(A, &format!("SET k{n} v"))).collect();
+    assert!(world.see(A).applied.sequence.0 < 20 && world.see(A).held > 80);
+    world.deliver();
+    assert!(tickets.iter().all(|ticket| world.ok(*ticket)));
+    world.equal(&[A, B]);
+}
+
+#[test]
+fn writes_wait_for_as_many_copies_as_the_mesh_wants() {
+    let mut world = World::new(2, 2);
+    let mut dictionary = Dictionary::clone(&world.dictionary);
+    dictionary.settings.min_copies = 2;
+    world.dictionary = Arc::new(dictionary);
+    world.adopt_all();
+    world.advance(600);
+    world.lease(A);
+    assert_eq!(world.read(A, "k"), None);
+    let ticket = world.ask(A, "SET k v");
+    assert_eq!((world.outcome(ticket), world.see(A).held), (None, 1));
+    world.join(B);
+    world.promote(B);
+    world.lease(A);
+    world.deliver();
+    assert!(world.ok(ticket));
+}
+
+#[test]
+fn a_store_at_rest_does_not_wake() {
+    let mut world = World::chain_of(&[A, B, C], 3, 3);
+    world.at_once(A, "SET k v");
+    world.advance(10_000);
+    for node in world.nodes.values() {
+        assert_eq!(node.store.deadline(), None);
+    }
+    // A key that ends wakes its head, when it ends.
+    world.lease(A);
+    world.at_once(A, "SET k v PX 60000");
+    world.advance(5000);
+    let left = world.nodes[&A].store.deadline().expect("a key ends").since(world.now.instant);
+    assert!(left > Duration::from_secs(54) && left <= Duration::from_secs(55), "{left:?}");
+    assert_eq!(world.nodes[&B].store.deadline(), None);
+}
+
+#[test]
+fn many_keys_that_end_at_once_go_in_small_steps() {
+    let limits = Limits { keys_a_step: 10, ..Limits::default() };
+    let mut world = World::with_limits(1, 1, limits);
+    world.adopt_all();
+    world.advance(600);
+    world.lease(A);
+    for n in 0..95 {
+        world.at_once(A, &format!("SET k{n} v PX 100"));
+    }
+    world.advance(100);
+    let left = world.see(A).len;
+    assert!((50..95).contains(&left), "{left} are left");
+    world.advance(20);
+    assert_eq!(world.see(A).len, 0);
+}
+
+#[test]
+fn a_range_moves_from_one_sole_holder_to_another() {
+    let mut world = World::chain_of(&[A], 2, 1);
+    for n in 0..1000 {
+        world.at_once(A, &format!("SET k{n} v{n}"));
+    }
+    // [A] -> [A B(L)] -> [A B] -> [B A(Leaving)] -> [B], and clients go on.
+    world.join(B);
+    world.lease(A);
+    assert!(matches!(world.at_once(A, "SET k1 moved"), Some(Outcome::Replied(_))));
+    world.promote(B);
+    world.lease(A);
+    assert!(matches!(world.at_once(A, "SET k2 moved"), Some(Outcome::Replied(_))));
+    world.advance(100);
+    world.lease(A);
+    let epoch = world.chain().epoch;
+    world.tell(A, Input::Park { range: R, epoch });
+    world.deliver();
+    assert_eq!(world.nodes[&A].parked, vec![epoch]);
+    world.commit(&[(B, HolderState::Serving), (A, HolderState::Leaving)], Cause::HandedOver { from: A, to: B });
+    world.adopt_all();
+    world.lease(B);
+    // The head before has released it, so there is no gap.
+    assert!(matches!(world.at_once(B, "SET k3 moved"), Some(Outcome::Replied(_))));
+    world.serving(&[B]);
+    world.adopt_all();
+    world.lease(B);
+    for n in 0..1000 {
+        let expected = if (1..=3).contains(&n) { "moved".into() } else { format!("v{n}") };
+        assert_eq!(world.read(B, &format!("k{n}")), Some(expected));
+    }
+    // The old holder has freed its copy, a little at a time.
+    assert!(world.nodes[&A].store.inspect(R, world.now).is_none());
+    world.advance(100);
+    assert_eq!(world.nodes[&A].store.memory(), 0);
+    let ticket = world.ask(A, "GET k1");
+    let epoch = world.chain().epoch;
+    assert_eq!(world.outcome(ticket), Some(&Outcome::NotApplied(NotApplied::NotHead(epoch))));
+}
+
+#[test]
+fn a_dropped_copy_is_kept_until_the_range_is_whole() {
+    let mut world = World::chain_of(&[A, B], 3, 2);
+    world.at_once(A, "SET k v");
+    world.serving(&[A]);
+    world.adopt_all();
+    assert_eq!(world.nodes[&B].store.keys(R), 1);
+    world.join(C);
+    assert_eq!(world.nodes[&B].store.keys(R), 1);
+    world.promote(C);
+    assert!(world.nodes[&B].store.inspect(R, world.now).is_none());
+}
+
+#[test]
+fn a_large_range_is_streamed_with_a_bounded_number_of_parts_under_way() {
+    let limits = Limits { chunk_bytes: 1000, parts_a_joiner: 3, ..Limits::default() };
+    let mut world = World::with_limits(2, 2, limits);
+    world.adopt_all();
+    world.advance(600);
+    world.lease(A);
+    let data = "x".repeat(400);
+    for n in 0..200 {
+        world.at_once(A, &format!("SET k{n} {data}"));
+    }
+    let large = "y".repeat(50_000);
+    world.at_once(A, &format!("SET large {large}"));
+    world.commit_join(B);
+    world.adopt(A);
+    world.adopt(B);
+    let mut most = 0;
+    while world.see(B).len < 201 {
+        assert!(world.deliver_one(B, A, false) | world.deliver_one(A, B, false) | world.deliver_one(A, B, true));
+        let open = world.links.get(&(A, B, true)).map_or(0, VecDeque::len);
+        most = most.max(open);
+    }
+    assert!(most <= 3, "{most} parts were under way");
+    world.deliver();
+    world.equal(&[A, B]);
+    assert_eq!(world.nodes[&A].store.transfers().entries_streamed, 201);
+}
+
+#[test]
+fn streamings_of_many_ranges_share_what_a_store_may_send() {
+    let limits = Limits { chunk_bytes: 10, parts_a_joiner: 4, parts_a_store: 5, ..Limits::default() };
+    let mut world = World::with_limits(2, 2, limits);
+    world.adopt_all();
+    world.advance(600);
+    world.lease(A);
+    let mut changes = Vec::new();
+    for range in 0..16 {
+        for n in 0..10 {
+            let request = Request { range: RangeId(range), ..request(&format!("SET key-{n} value")) };
+            world.tickets += 1;
+            let ticket = world.tickets;
+            world.tell(A, Input::Batch { ticket: ticket + 1_000_000, requests: vec![request] });
+        }
+        let holders = [(A, HolderState::Serving), (B, HolderState::Loading)];
+        let holders = holders.map(|(node, state)| Holder { node, incarnation: Incarnation(1), state }).to_vec();
+        let expected = Epoch(1);
+        changes.push(SetChain { range: RangeId(range), expected, holders, anew: false, cause: Cause::Placement });
+    }
+    world.apply(&Command::SetChains(changes));
+    world.adopt(A);
+    world.adopt(B);
+    let mut most = 0;
+    while world.deliver_one(B, A, false) || world.deliver_one(A, B, false) || world.deliver_one(A, B, true) {
+        most = most.max(world.links.get(&(A, B, true)).map_or(0, VecDeque::len));
+    }
+    assert!(most <= 5, "{most} parts were under way");
+    for range in 0..16 {
+        let digest = |node: NodeId| world.nodes[&node].store.digest(RangeId(range));
+        assert_eq!(digest(A), digest(B));
+        assert_eq!(world.nodes[&B].store.keys(RangeId(range)), 10);
+    }
+}
+
+#[test]
+fn a_range_of_another_worker_is_refused() {
+    let config = Config { me: A, incarnation: Incarnation(1), worker: 1, workers: 2, park: PARK };
+    let mut store = Store::new(config);
+    let mut effects = Vec::new();
+    store.step(Now::default(), Input::Batch { ticket: 1, requests: vec![request("GET k")] }, &mut effects);
+    let outcomes = vec![Outcome::NotApplied(NotApplied::NotHead(Epoch(0)))];
+    assert_eq!(effects, vec![Effect::Outcomes { ticket: 1, from: 0, outcomes }]);
+}

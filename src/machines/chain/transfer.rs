@@ -1,0 +1,255 @@
+//! A copy for a joiner: streamed in chunks beside clients' writes, and then a gate, so that it lacks nothing that is
+//! acknowledged.
+//!
+//! Chunks and the writes that happen meanwhile go down one lane in the order in which the source read and applied them (G8).
+//! When all is read, the source sends nothing until the joiner has received every part; what was written in between stays
+//! in the backlog and follows as an ordinary forward, on the data lane. So the two lanes never overtake each other.
+//!
+//! Flow is bounded by what the joiner has received: a few parts for each joiner, and so many for a whole store.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::machines::chain::reconcile::in_a_row;
+use crate::machines::chain::{Context, Holding};
+use crate::machines::store::Effect;
+use crate::messages::chain::{ChainMessage, Change, Value, Write};
+use crate::types::{Instant, Sequence, Stamp, Timing};
+
+/// A streaming under way, at its source.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// Which of this epoch.
+    number: u32,
+    next_part: u32,
+    received: u32,
+    /// The last key read.
+    after: Option<Bytes>,
+    /// All keys were read and sent.
+    read: bool,
+    /// The last write that went down with it, or was there when it began.
+    sent: Stamp,
+    /// When the joiner was last heard of it.
+    heard: Instant,
+}
+
+/// The source's vow to a joiner: acknowledges nothing that the joiner has not. Ends with the epoch only (G16).
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// All that may have been acknowledged before the vow.
+    bound: Sequence,
+    /// When the commander was last told that the joiner has caught up.
+    said: Option<Instant>,
+}
+
+impl Gate {
+    pub fn said(&self) -> Option<Instant> {
+        self.said
+    }
+}
+
+/// After so long a silence a streaming is taken for lost, though no link was seen to break. Longer than a single large value
+/// takes on a slow link: links that break are noticed otherwise, this is for what nobody noticed.
+pub(super) fn stall(timing: &Timing) -> Duration {
+    timing.seat_timeout() * 6
+}
+
+impl Holding {
+    /// Streams the whole copy anew, unless a streaming is on its way to the joiner that it has not seen fail.
+    pub(super) fn begin_stream(&mut self, refused: u32, ctx: &mut Context) {
+        let Some(successor) = &self.successor else { return };
+        if let Some(stream) = &successor.stream {
+            let stalled = ctx.instant() >= stream.heard + stall(&ctx.around.timing);
+            if refused < stream.number && !stalled {
+                return;
+            }
+        }
+        self.restart_stream(ctx);
+    }
+
+    fn restart_stream(&mut self, ctx: &mut Context) {
+        self.drop_stream(ctx);
+        let Some(successor) = &mut self.successor else { return };
+        successor.in_step = false;
+        successor.streamings += 1;
+        successor.stream = Some(Stream {
+            number: successor.streamings,
+            next_part: 0,
+            received: 0,
+            after: None,
+            read: false,
+            sent: self.applied,
+            heard: ctx.instant(),
+        });
+        ctx.around.transfers.streamings += 1;
+    }
+
+    pub(super) fn drop_stream(&mut self, ctx: &mut Context) {
+        let Some(stream) = self.successor.as_mut().and_then(|successor| successor.stream.take()) else { return };
+        ctx.around.parts -= stream.next_part - stream.received;
+    }
+
+    /// The writes behind this place are still needed for a joiner that is being streamed.
+    pub(super) fn streaming_floor(&self) -> Option<Sequence> {
+        Some(self.successor.as_ref()?.stream.as_ref()?.sent.sequence)
+    }
+
+    /// Sends parts as far as the joiner and the store have room.
+    pub(super) fn stream(&mut self, ctx: &mut Context) {
+        let limits = ctx.around.limits;
+        while let Some(stream) = self.successor.as_ref().and_then(|successor| successor.stream.as_ref()) {
+            let behind = self.backlog.bytes_after(stream.sent.sequence);
+            if behind > limits.streaming_bytes {
+                // It does not keep up with the writes; what it lacks cannot be kept for ever.
+                self.restart_stream(ctx);
+                continue;
+            }
+            let open = stream.next_part - stream.received;
+            if stream.read && open == 0 {
+                return self.end_stream(ctx);
+            }
+            let writes = stream.next_part > 0 && behind > if stream.read { limits.dirty_bytes } else { 0 };
+            if open >= limits.parts_a_joiner || stream.read && !writes {
+                return;
+            }
+            if ctx.around.parts >= limits.parts_a_store {
+                ctx.around.starved.insert(self.range);
+                return;
+            }
+            self.send_part(writes, ctx);
+        }
+    }
+
+    fn send_part(&mut self, writes: bool, ctx: &mut Context) {
+        let limit = ctx.around.limits.chunk_bytes;
+        let applied = self.applied;
+        let Some(successor) = &mut self.successor else { return };
+        let Some(stream) = &mut successor.stream else { return };
+        let (streaming, part) = (stream.number, stream.next_part);
+        stream.next_part += 1;
+        ctx.around.parts += 1;
+        let message = if writes {
+            let writes = self.backlog.batch_after(stream.sent.sequence, limit);
+            stream.sent = writes.last().map_or(stream.sent, |write| write.stamp);
+            ChainMessage::Streamed { streaming, part, writes }
+        } else {
+            // Read now, so it holds all that was applied until now; what was applied before has been sent.
+            stream.sent = applied;
+            let entries = self.keyspace.chunk(stream.after.as_ref(), limit);
+            let bytes: usize = entries.iter().map(|(key, value)| key.len() + value.data.len()).sum();
+            stream.after = entries.last().map(|(key, _)| key.clone()).or(stream.after.take());
+            stream.read = bytes < limit;
+            ctx.around.transfers.entries_streamed += entries.len() as u64;
+            ChainMessage::Chunk { streaming, part, entries, complete: stream.read.then_some(applied) }
+        };
+        let to = successor.node;
+        self.send(to, message, ctx);
+    }
+
+    /// The joiner has received all that was sent on the bulk lane: from here on, forwards on the data lane (G8).
+    fn end_stream(&mut self, ctx: &mut Context) {
+        let bind_at = self.applied.sequence;
+        let Some(successor) = &mut self.successor else { return };
+        let Some(stream) = successor.stream.take() else { return };
+        successor.in_step = true;
+        successor.sent = stream.sent;
+        successor.bind_at = bind_at;
+        if stream.sent == self.applied {
+            let to = successor.node;
+            self.send(to, ChainMessage::Forward { previous: stream.sent, writes: Vec::new() }, ctx);
+        }
+    }
+
+    /// From a joiner: parts up to this one have arrived.
+    pub(super) fn on_received(&mut self, streaming: u32, part: u32, ctx: &mut Context) {
+        let Some(stream) = self.successor.as_mut().and_then(|successor| successor.stream.as_mut()) else { return };
+        if stream.number != streaming || part >= stream.next_part || part < stream.received {
+            return;
+        }
+        ctx.around.parts -= part + 1 - stream.received;
+        stream.received = part + 1;
+        stream.heard = ctx.instant();
+    }
+
+    /// From the source: these keys.
+    pub(super) fn on_chunk(
+        &mut self,
+        streaming: u32,
+        part: u32,
+        entries: Vec<(Bytes, Value)>,
+        complete: Option<Stamp>,
+        ctx: &mut Context,
+    ) {
+        // Who serves never takes a write back, so it takes no copy either (G5).
+        if self.serves() || !self.is_next_part(streaming, part, ctx) {
+            return;
+        }
+        for (key, value) in entries {
+            self.keyspace.apply(&Change::Put(key, value));
+        }
+        if let Some(stamp) = complete {
+            self.applied = stamp;
+            self.backlog.begin_after(stamp);
+            // Which of these are clean, the next acknowledgement tells.
+            self.dirty.note_all(stamp.sequence);
+            self.whole = true;
+        }
+        self.took_part(complete.is_some(), ctx);
+    }
+
+    /// From the source: writes that happened while it streams.
+    pub(super) fn on_streamed(&mut self, streaming: u32, part: u32, writes: Vec<Write>, ctx: &mut Context) {
+        if self.serves() || part == 0 || !self.is_next_part(streaming, part, ctx) {
+            return;
+        }
+        if !self.whole {
+            writes.iter().for_each(|write| self.change(&write.changes, ctx));
+        } else if in_a_row(self.applied, &writes) {
+            writes.into_iter().for_each(|write| self.record(write, ctx));
+        }
+        self.took_part(false, ctx);
+    }
+
+    /// Whether a part is the one expected. The first of a newer streaming begins it, and drops what was there (G6).
+    fn is_next_part(&mut self, streaming: u32, part: u32, ctx: &mut Context) -> bool {
+        let Some(predecessor) = &mut self.predecessor else { return false };
+        if streaming > predecessor.streaming && part == 0 {
+            predecessor.begin_streaming(streaming);
+            self.drop_copy(ctx);
+            return true;
+        }
+        streaming == predecessor.streaming && predecessor.next_part == Some(part)
+    }
+
+    fn took_part(&mut self, complete: bool, ctx: &mut Context) {
+        let now = ctx.instant();
+        let Some(predecessor) = &mut self.predecessor else { return };
+        let Some((streaming, part)) = predecessor.take_part(complete, now) else { return };
+        let to = predecessor.node;
+        self.send(to, ChainMessage::Received { streaming, part }, ctx);
+    }
+
+    /// Binds the source to its joiner once little is missing (G15), and then says, each beat, that it has caught up (G17).
+    pub(super) fn bind(&mut self, ctx: &mut Context) {
+        let Some(joiner) = self.successor.as_ref().filter(|successor| !successor.serves && self.serves()) else {
+            return;
+        };
+        if self.gate.is_none() && joiner.in_step && joiner.acks && joiner.acked >= joiner.bind_at {
+            // Bound first, said later: what was acknowledged before is at most what was applied before.
+            self.gate = Some(Gate { bound: self.applied.sequence, said: None });
+        }
+        let Some(gate) = &mut self.gate else { return };
+        let due = gate.said.is_none_or(|said| ctx.instant() >= said + ctx.around.timing.beat());
+        if due && joiner.acked >= gate.bound {
+            gate.said = Some(ctx.instant());
+            let holder = self.chain.holders.last().expect("the joiner is listed");
+            ctx.effects.push(Effect::CaughtUp {
+                range: self.range,
+                epoch: self.chain.epoch,
+                joiner: holder.node,
+                incarnation: holder.incarnation,
+            });
+        }
+    }
+}

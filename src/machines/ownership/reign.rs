@@ -1,0 +1,422 @@
+//! One reign: what this node does while it commands.
+//!
+//! [`Reign::review`] looks at the roster and at each range, and does the next thing for each. It runs after changes and
+//! observations (many that come together are looked at once), and each beat for what must be said again. Proposals go down two lanes, one about nodes and one
+//! about chains, with one under way in each: the next is derived from what the last one made, so that nothing is proposed
+//! twice and a proposal of unknown outcome is simply looked at again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::machines::dictionary::Dictionary;
+use crate::machines::election::{Proposed, Published};
+use crate::machines::placement::{self, Drone, PlacementInput, Present};
+use crate::messages::events::{Event, EventKind};
+use crate::messages::ownership::{Applied, Chain, Command, Holder, HolderState, OwnershipMessage, SetChain};
+use crate::types::{Epoch, Instant, NodeId, RangeId, Term, Version};
+
+use super::Effect;
+use super::evidence::{Evidence, Life};
+use super::roster::Desk;
+use super::steps::{Need, Urgency, View, Why};
+use super::watch::Watch;
+
+/// The most changes in one command: some tens of kilobytes of log, and few enough that the next command comes soon.
+const BATCH: usize = 256;
+
+/// The most ranges that one drone loads at a time. Each is streamed in bounded chunks, so this bounds what a newcomer must
+/// keep in flight, while empty ranges still move by the hundred in a second.
+const LOADING_EACH: usize = 32;
+
+/// The most ranges that load at a time in the whole mesh, so that the commander's log is not filled by moves alone.
+const LOADING_ALL: usize = 256;
+
+/// The most heads that are parked at a time: their clients wait.
+const PARKED: usize = 64;
+
+/// What a node knows and does as commander of one term.
+#[derive(Debug)]
+pub(super) struct Reign {
+    pub me: NodeId,
+    pub term: Term,
+    pub watch: Watch,
+    pub evidence: Evidence,
+    pub desk: Desk,
+    nodes: Lane,
+    chains: Lane,
+    target: Target,
+    next_beat: Instant,
+    last_review: Instant,
+    /// Something happened that has not been looked at; it is looked at then.
+    review_at: Option<Instant>,
+    /// Nothing was left to do, and nothing has happened since.
+    settled: bool,
+    /// What is waited for, and for how many ranges, as last told.
+    waiting: BTreeMap<Why, usize>,
+}
+
+/// Proposals of one kind: one under way at a time.
+#[derive(Debug, Default)]
+struct Lane {
+    under_way: Option<(u64, Instant)>,
+    /// What the last one made must be adopted before the next is derived.
+    wait_for: Version,
+    not_before: Instant,
+}
+
+/// The plan, kept while what it follows from stays the same.
+#[derive(Debug, Default)]
+struct Target {
+    of: Option<(Version, Vec<Drone>)>,
+    plan: Vec<Vec<NodeId>>,
+}
+
+/// What all ranges need, gathered.
+#[derive(Default)]
+struct Needs {
+    changes: Vec<(Urgency, SetChain)>,
+    joins: Vec<(usize, SetChain)>,
+    vouch: BTreeMap<NodeId, Vec<(RangeId, Epoch)>>,
+    /// Range, epoch, head, and who is to lead.
+    park: Vec<(RangeId, Epoch, NodeId, NodeId)>,
+    waiting: BTreeMap<Why, usize>,
+}
+
+impl Reign {
+    pub fn new(me: Life, term: Term, now: Instant) -> Self {
+        Self {
+            me: me.node,
+            term,
+            watch: Watch::new(me),
+            evidence: Evidence::default(),
+            desk: Desk::default(),
+            nodes: Lane::default(),
+            chains: Lane::default(),
+            target: Target::default(),
+            next_beat: now,
+            last_review: Instant(0),
+            review_at: Some(now),
+            settled: false,
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// Something happened: everything is looked at, at once or, if that was done just now, `pace` later.
+    pub fn stir(&mut self, now: Instant, pace: Duration) {
+        self.settled = false;
+        self.review_at.get_or_insert(now.max(self.last_review + pace));
+    }
+
+    /// When there is something to do, whatever else happens.
+    pub fn deadline(&self) -> Instant {
+        self.review_at.map_or(self.next_beat, |at| at.min(self.next_beat))
+    }
+
+    /// What became of a proposal of this node.
+    pub fn on_proposed(&mut self, now: Instant, request: u64, outcome: &Proposed, pause: Duration) {
+        for lane in [&mut self.nodes, &mut self.chains] {
+            if lane.under_way.is_some_and(|(number, _)| number == request) {
+                lane.end(now, outcome, pause);
+            }
+        }
+    }
+
+    /// Does the next thing for the roster and for each range, if it is time to.
+    pub fn review(&mut self, now: Instant, published: &Published, numbers: &mut u64, effects: &mut Vec<Effect>) {
+        let dictionary = &*published.dictionary;
+        let timing = &dictionary.settings.timing;
+        let beat = timing.beat();
+        if now < self.deadline() {
+            return;
+        }
+        if self.review_at.is_some_and(|at| at <= now) {
+            self.review_at = None;
+            self.last_review = now;
+        }
+        if now >= self.next_beat {
+            self.next_beat = now + beat;
+        }
+        for lane in [&mut self.nodes, &mut self.chains] {
+            lane.give_up_late(now, timing.seat_timeout(), beat);
+        }
+        self.watch.on_roster(now, dictionary);
+        self.desk.answer(now, dictionary, &self.watch, effects);
+        self.review_roster(now, dictionary, numbers, effects);
+        if self.settled {
+            return;
+        }
+        self.watch.forget_strangers(dictionary);
+        self.evidence.forget(now, dictionary, timing.sole_lease());
+        self.plan(dictionary);
+        self.review_ranges(now, dictionary, numbers, effects);
+    }
+
+    fn review_roster(&mut self, now: Instant, dictionary: &Dictionary, numbers: &mut u64, effects: &mut Vec<Effect>) {
+        if !self.nodes.is_free(now, dictionary.version) {
+            return;
+        }
+        if let Some(command) = self.desk.next(now, dictionary, &self.watch) {
+            self.nodes.propose(now, numbers, command, effects);
+        }
+    }
+
+    /// Who should hold what, by who is heard.
+    fn plan(&mut self, dictionary: &Dictionary) {
+        let able = dictionary.drones().filter(|member| self.watch.can_be_given(dictionary, member));
+        let drone = |node: NodeId, weight, zone: &str| Drone { node, weight, zone: zone.into() };
+        let drones: Vec<Drone> =
+            able.map(|member| drone(member.node.id, member.node.weight, &member.node.zone)).collect();
+        let of = Some((dictionary.version, drones));
+        if self.target.of == of {
+            return;
+        }
+        let (_, drones) = of.clone().expect("just made");
+        let present = |(range, chain): (RangeId, &Arc<Chain>)| {
+            let mut present = present(dictionary, chain);
+            // A hand-over under way counts as done, or the next plan might choose other ranges for the same end.
+            if let Some(next) = self.evidence.next_head(range, chain.epoch) {
+                present.holders.sort_by_key(|node| *node != next);
+            }
+            present
+        };
+        let present = dictionary.ranges().map(present).collect();
+        let factor = usize::from(dictionary.settings.factor);
+        self.target = Target { of, plan: placement::plan(&PlacementInput { drones, factor, present }) };
+    }
+
+    fn review_ranges(&mut self, now: Instant, dictionary: &Dictionary, numbers: &mut u64, effects: &mut Vec<Effect>) {
+        let needs = self.gather(now, dictionary);
+        self.settled = needs.is_empty() && self.chains.under_way.is_none();
+        self.tell_waiting(dictionary, &needs, effects);
+        let beat = dictionary.settings.timing.beat();
+        self.ask_to_vouch(now, &needs, beat, numbers, effects);
+        self.order_to_park(now, &needs, beat, effects);
+        if !self.chains.is_free(now, dictionary.version) {
+            return;
+        }
+        let changes = self.choose(dictionary, needs);
+        if !changes.is_empty() {
+            self.chains.propose(now, numbers, Command::SetChains(changes), effects);
+        }
+    }
+
+    fn gather(&mut self, now: Instant, dictionary: &Dictionary) -> Needs {
+        let able = self.target.of.as_ref().map_or(&[][..], |(_, able)| able);
+        let (watch, evidence, target) = (&self.watch, &self.evidence, &self.target.plan);
+        let view = View { now, dictionary, watch, evidence, target, able };
+        let mut needs = Needs::default();
+        let mut called_off = Vec::new();
+        for (range, chain) in dictionary.ranges() {
+            match view.need(range) {
+                Need::Nothing => {}
+                Need::Wait(why) => *needs.waiting.entry(why).or_default() += 1,
+                Need::Change(urgency, change) => needs.changes.push((urgency, change)),
+                Need::Join(change) => needs.joins.push((chain.serving().count(), change)),
+                Need::Vouch(by) => {
+                    by.iter().for_each(|h| needs.vouch.entry(h.node).or_default().push((range, chain.epoch)));
+                }
+                Need::Park(head, to) => needs.park.push((range, chain.epoch, head.node, to)),
+                Need::CallOff(change) => {
+                    called_off.push(range);
+                    needs.changes.push((Urgency::Lost, change));
+                }
+            }
+        }
+        called_off.into_iter().for_each(|range| self.evidence.note_balked(now, range));
+        needs
+    }
+
+    /// What goes into the next command: the most urgent, then joins, the most endangered ranges first, as far as there is
+    /// room among what loads.
+    fn choose(&self, dictionary: &Dictionary, needs: Needs) -> Vec<SetChain> {
+        let Needs { mut changes, mut joins, .. } = needs;
+        changes.sort_by_key(|(urgency, change)| (*urgency, change.range));
+        let mut chosen: Vec<SetChain> = changes.into_iter().map(|(_, change)| change).take(BATCH).collect();
+        joins.sort_by_key(|(copies, change)| (*copies, change.range));
+        let mut loading: BTreeMap<NodeId, usize> = BTreeMap::new();
+        dictionary.roster.keys().for_each(|node| {
+            loading.insert(*node, dictionary.tally(*node).loading);
+        });
+        let mut all: usize = loading.values().sum();
+        for (_, change) in joins {
+            let joiner = change.holders.last().expect("somebody joins").node;
+            let its = loading.entry(joiner).or_default();
+            if chosen.len() >= BATCH || all >= LOADING_ALL {
+                break;
+            }
+            if *its < LOADING_EACH {
+                *its += 1;
+                all += 1;
+                chosen.push(change);
+            }
+        }
+        chosen
+    }
+
+    /// G19. Each member is asked at once for all ranges in question, and again each beat.
+    fn ask_to_vouch(
+        &mut self,
+        now: Instant,
+        needs: &Needs,
+        beat: Duration,
+        numbers: &mut u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        for (node, ranges) in &needs.vouch {
+            let ranges = self.evidence.due(now, *node, ranges, beat);
+            if ranges.is_empty() {
+                continue;
+            }
+            *numbers += 1;
+            let id = *numbers;
+            self.evidence.ask(now, id, *node, &ranges);
+            effects.push(if *node == self.me {
+                Effect::Vouch { id, ranges }
+            } else {
+                Effect::Send { to: *node, message: OwnershipMessage::Vouch { id, ranges } }
+            });
+        }
+    }
+
+    /// G20. The order is repeated each beat until the head has parked, or is let go.
+    fn order_to_park(&mut self, now: Instant, needs: &Needs, beat: Duration, effects: &mut Vec<Effect>) {
+        for (range, epoch, head, to) in needs.park.iter().copied() {
+            let told = self.evidence.next_head(range, epoch).is_some();
+            if !told && self.evidence.parking_count() >= PARKED {
+                continue;
+            }
+            if !self.evidence.order_park(now, range, epoch, to, beat) {
+                continue;
+            }
+            effects.push(if head == self.me {
+                Effect::Park { range, epoch }
+            } else {
+                Effect::Send { to: head, message: OwnershipMessage::Park { range, epoch } }
+            });
+        }
+    }
+
+    /// Says once that ranges wait for something that may not come.
+    fn tell_waiting(&mut self, dictionary: &Dictionary, needs: &Needs, effects: &mut Vec<Effect>) {
+        for (why, ranges) in &needs.waiting {
+            if self.waiting.contains_key(why) {
+                continue;
+            }
+            if let Some(text) = words(dictionary, *why) {
+                let node = match why {
+                    Why::Silent(node) | Why::Copy(node) | Why::Apart(node, _) => Some(*node),
+                    Why::Loading | Why::Busy | Why::Operator | Why::Drones => None,
+                };
+                effects.push(Effect::Note(Event {
+                    kind: EventKind::Noticed,
+                    term: self.term,
+                    version: dictionary.version,
+                    node,
+                    ranges: Vec::new(),
+                    text: if *ranges == 1 {
+                        format!("1 range waits: {text}")
+                    } else {
+                        format!("{ranges} ranges wait: {text}")
+                    },
+                }));
+            }
+        }
+        self.waiting.clone_from(&needs.waiting);
+    }
+
+    /// What the commander is doing and waiting for, a line each.
+    pub fn doing(&self, dictionary: &Dictionary) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for (why, ranges) in &self.waiting {
+            let text = words(dictionary, *why).unwrap_or_else(|| match why {
+                Why::Busy => "the head was too busy to hand over, and is asked again soon".into(),
+                _ => "a joiner is receiving its copy".into(),
+            });
+            lines.push(format!("{ranges} ranges: {text}"));
+        }
+        let parked = self.evidence.parking_count();
+        if parked > 0 {
+            lines.push(format!("{parked} ranges: the head is handing over"));
+        }
+        lines.extend(self.desk.doing(dictionary));
+        lines
+    }
+}
+
+impl Needs {
+    fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+            && self.joins.is_empty()
+            && self.vouch.is_empty()
+            && self.park.is_empty()
+            && self.waiting.is_empty()
+    }
+}
+
+impl Lane {
+    fn is_free(&self, now: Instant, adopted: Version) -> bool {
+        self.under_way.is_none() && adopted >= self.wait_for && now >= self.not_before
+    }
+
+    fn propose(&mut self, now: Instant, numbers: &mut u64, command: Command, effects: &mut Vec<Effect>) {
+        *numbers += 1;
+        self.under_way = Some((*numbers, now));
+        effects.push(Effect::Propose { request: *numbers, command });
+    }
+
+    /// Whatever was not to be, or is unknown, is derived anew after a pause, so that nothing spins.
+    fn end(&mut self, now: Instant, outcome: &Proposed, pause: Duration) {
+        self.under_way = None;
+        match outcome {
+            Proposed::Applied(Applied::Changed(version)) => self.wait_for = *version,
+            Proposed::Applied(Applied::Nothing(_)) | Proposed::Unknown | Proposed::NotCommander => {
+                self.not_before = now + pause;
+            }
+        }
+    }
+
+    fn give_up_late(&mut self, now: Instant, patience: Duration, pause: Duration) {
+        if self.under_way.is_some_and(|(_, since)| now.since(since) >= patience) {
+            self.end(now, &Proposed::Unknown, pause);
+        }
+    }
+}
+
+/// Where a range lies, for placement. Who is Leaving is on its way out, unless nobody better is left.
+fn present(dictionary: &Dictionary, chain: &Chain) -> Present {
+    let alive = chain.holders.iter().filter(|holder| !dictionary.is_dead(holder.node, holder.incarnation));
+    let (leaving, staying): (Vec<&Holder>, Vec<&Holder>) =
+        alive.partition(|holder| holder.state == HolderState::Leaving);
+    let former = chain.former.iter().filter(|copy| !dictionary.is_dead(copy.node, copy.incarnation));
+    let traces = leaving.iter().map(|holder| holder.node).chain(former.map(|copy| copy.node));
+    Present { holders: staying.iter().map(|holder| holder.node).collect(), traces: traces.collect() }
+}
+
+/// What is waited for, in words; none for what ends by itself.
+fn words(dictionary: &Dictionary, why: Why) -> Option<String> {
+    Some(match why {
+        Why::Loading | Why::Busy => return None,
+        Why::Apart(one, other) => format!(
+            "{} and {} do not reach each other; look at the network between them",
+            dictionary.name_of(one),
+            dictionary.name_of(other)
+        ),
+        Why::Silent(node) => match dictionary.settings.give_up_after() {
+            Some(span) => {
+                let span = dictionary.settings.timing.giver(span);
+                format!("{} alone has them and is silent; it is given up after {span:?}", dictionary.name_of(node))
+            }
+            None => format!(
+                "{} is the last that has them and is silent; if its process has ended, start it again or drop it",
+                dictionary.name_of(node)
+            ),
+        },
+        Why::Copy(node) => format!(
+            "all holders are lost, and {} may have the newest copy; start it again or drop it",
+            dictionary.name_of(node)
+        ),
+        Why::Operator => "all holders are lost, and replication.on_total_loss is wait".into(),
+        Why::Drones => "all holders are lost, and no drone is up to take them".into(),
+    })
+}

@@ -1,0 +1,179 @@
+//! Who is heard, as this commander knows it since its election: the heartbeat machine's verdicts, kept by node and life.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::machines::dictionary::Dictionary;
+use crate::messages::ownership::{Holder, Member, Role, Standing};
+use crate::types::{Incarnation, Instant, NodeId, Timing};
+
+use super::evidence::Life;
+
+/// The verdicts of one reign.
+#[derive(Debug)]
+pub(super) struct Watch {
+    me: Life,
+    /// When this commander first saw each node on the roster: its absence is not counted from before that.
+    listed: BTreeMap<NodeId, Instant>,
+    sights: BTreeMap<NodeId, Sight>,
+    /// Pairs of heard nodes of which one missed the other, lower id first.
+    apart: BTreeMap<(NodeId, NodeId), Apart>,
+}
+
+/// That one heard node missed another. Once is no proof: whoever was paused missed everybody when it woke.
+#[derive(Debug)]
+struct Apart {
+    first: Instant,
+    last: Instant,
+    proven: bool,
+}
+
+/// The latest verdict about one node.
+#[derive(Debug)]
+struct Sight {
+    incarnation: Incarnation,
+    since: Instant,
+    /// None while it is heard; else what was missed and probed, in words.
+    missed: Option<String>,
+    /// Set once it has been silent so long that it has ended by itself (G24). Never taken back.
+    expired: Option<Duration>,
+}
+
+impl Watch {
+    pub fn new(me: Life) -> Self {
+        Self { me, listed: BTreeMap::new(), sights: BTreeMap::new(), apart: BTreeMap::new() }
+    }
+
+    /// Looks who is on the roster.
+    pub fn on_roster(&mut self, now: Instant, dictionary: &Dictionary) {
+        self.listed.retain(|node, _| dictionary.roster.contains_key(node));
+        for node in dictionary.roster.keys() {
+            self.listed.entry(*node).or_insert(now);
+        }
+    }
+
+    pub fn on_alive(&mut self, now: Instant, node: NodeId, incarnation: Incarnation) {
+        self.judge(now, node, incarnation, None);
+    }
+
+    pub fn on_suspect(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, evidence: String) {
+        self.judge(now, node, incarnation, Some(evidence));
+    }
+
+    pub fn on_expired(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, silent_for: Duration) {
+        let evidence = format!("silent for {:.3}s", silent_for.as_secs_f64());
+        if self.suspicion(node, incarnation).is_none() {
+            self.judge(now, node, incarnation, Some(evidence));
+        }
+        if let Some(sight) = self.sights.get_mut(&node).filter(|sight| sight.incarnation == incarnation) {
+            sight.expired = Some(silent_for);
+        }
+    }
+
+    /// Of two heard nodes one missed the other. Said for half a failure_timeout it is believed.
+    pub fn on_apart(&mut self, now: Instant, one: NodeId, other: NodeId, timing: &Timing) {
+        let pair = (one.min(other), one.max(other));
+        let apart = self.apart.entry(pair).or_insert(Apart { first: now, last: now, proven: false });
+        // It is said each failure_timeout.
+        if now.since(apart.last) > timing.failure_timeout * 2 {
+            *apart = Apart { first: now, last: now, proven: false };
+        }
+        apart.last = now;
+        apart.proven |= now.since(apart.first) >= timing.failure_timeout / 2;
+    }
+
+    /// Whether two nodes did not reach each other, less than `span` ago.
+    pub fn are_apart(&self, now: Instant, one: NodeId, other: NodeId, span: Duration) -> bool {
+        let pair = (one.min(other), one.max(other));
+        self.apart.get(&pair).is_some_and(|apart| apart.proven && now.since(apart.last) < span)
+    }
+
+    /// A verdict about an older life than the one last seen tells nothing any more.
+    fn judge(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, missed: Option<String>) {
+        let known = self.sights.get(&node);
+        if known.is_some_and(|sight| incarnation < sight.incarnation) {
+            return;
+        }
+        let same = known.filter(|sight| sight.incarnation == incarnation);
+        let expired = same.and_then(|sight| sight.expired);
+        // Since when it is silent counts, not when that was said again.
+        let since = same.filter(|s| s.missed.is_some() && missed.is_some()).map_or(now, |sight| sight.since);
+        self.sights.insert(node, Sight { incarnation, since, missed, expired });
+    }
+
+    /// Since when a life is suspected by this commander, and on what evidence.
+    pub fn suspicion(&self, node: NodeId, incarnation: Incarnation) -> Option<(Instant, &str)> {
+        let sight = self.sight(node, incarnation)?;
+        sight.missed.as_deref().map(|evidence| (sight.since, evidence))
+    }
+
+    /// Whether this commander has heard this life, and still does.
+    pub fn has_heard(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        let me = Life { node, incarnation } == self.me;
+        me || self.sight(node, incarnation).is_some_and(|sight| sight.missed.is_none())
+    }
+
+    /// Whether this life may be counted on: not suspected by this commander, nor, before it has a verdict of its own, by
+    /// the one before.
+    pub fn hears(&self, dictionary: &Dictionary, node: NodeId, incarnation: Incarnation) -> bool {
+        if dictionary.is_dead(node, incarnation) || self.suspicion(node, incarnation).is_some() {
+            return false;
+        }
+        let standing = dictionary.member(node).map(|member| member.standing);
+        self.has_heard(node, incarnation) || standing != Some(Standing::Suspect)
+    }
+
+    pub fn hears_holder(&self, dictionary: &Dictionary, holder: &Holder) -> bool {
+        self.hears(dictionary, holder.node, holder.incarnation)
+    }
+
+    /// Whether ranges may be placed at a node: a drone that is heard and does not drain. What this commander hears itself
+    /// counts before the roster says so: ranges would else be moved away from a node in the moment it is back.
+    pub fn can_be_given(&self, dictionary: &Dictionary, member: &Member) -> bool {
+        let node = &member.node;
+        let stands = match member.standing {
+            Standing::Up => true,
+            Standing::Joining | Standing::Suspect => self.has_heard(node.id, node.incarnation),
+            Standing::Draining => false,
+        };
+        node.role == Role::Drone && stands && self.hears(dictionary, node.id, node.incarnation)
+    }
+
+    /// For how long a life has been silent when it is given up (G24).
+    pub fn expired(&self, node: NodeId, incarnation: Incarnation) -> Option<Duration> {
+        self.sight(node, incarnation)?.expired
+    }
+
+    /// How a member should stand by what is seen of its present life; none where nothing is.
+    pub fn standing(&self, member: &Member) -> Option<(Standing, &str)> {
+        let node = &member.node;
+        if let Some((_, evidence)) = self.suspicion(node.id, node.incarnation) {
+            return Some((Standing::Suspect, evidence));
+        }
+        self.has_heard(node.id, node.incarnation).then_some((Standing::Up, "heard"))
+    }
+
+    /// For how long nothing was heard of a member, whatever life it lives; counted from this commander's election, or from
+    /// when the member came on the roster.
+    pub fn absent_for(&self, now: Instant, member: &Member) -> Duration {
+        let heard = member.node.id == self.me.node;
+        let sight = self.sights.get(&member.node.id);
+        match sight {
+            _ if heard => Duration::ZERO,
+            Some(sight) if sight.missed.is_none() => Duration::ZERO,
+            Some(sight) => now.since(sight.since),
+            None => self.listed.get(&member.node.id).map_or(Duration::ZERO, |listed| now.since(*listed)),
+        }
+    }
+
+    /// Who has left the roster is forgotten.
+    pub fn forget_strangers(&mut self, dictionary: &Dictionary) {
+        self.sights.retain(|node, _| dictionary.roster.contains_key(node));
+        let known = |node: &NodeId| dictionary.roster.contains_key(node);
+        self.apart.retain(|(one, other), _| known(one) && known(other));
+    }
+
+    fn sight(&self, node: NodeId, incarnation: Incarnation) -> Option<&Sight> {
+        self.sights.get(&node).filter(|sight| sight.incarnation == incarnation)
+    }
+}

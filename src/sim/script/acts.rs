@@ -1,0 +1,301 @@
+//! What a story can do to a mesh.
+
+use std::error::Error;
+use std::time::Duration;
+
+use super::{Answer, Arguments, PATIENCE, place, span};
+use crate::machines::heartbeat;
+use crate::messages::heartbeat::{HeartbeatMessage, Silence};
+use crate::messages::ownership::{GiveUp, MeshSettings, Order, Role};
+use crate::sim::client::Habits;
+use crate::sim::disk::Health;
+use crate::sim::network::Host;
+use crate::sim::node::{Mail, Room};
+use crate::sim::world::{Spec, Told, World};
+use crate::types::{NodeId, Timing};
+
+/// A world for the mesh that the arguments describe.
+pub(super) fn mesh(arguments: &mut Arguments) -> Result<World, Box<dyn Error>> {
+    let factor = arguments.number("copies", 1)?;
+    let failure_timeout = arguments.key_span("timeout")?.unwrap_or(Duration::from_millis(500));
+    let give_up = match arguments.key("give_up").as_deref() {
+        None => GiveUp::ByCopies,
+        Some("never") => GiveUp::Never,
+        Some(text) => GiveUp::After(span(text)?),
+    };
+    let settings = MeshSettings {
+        ranges: arguments.number("ranges", 16)?,
+        timing: Timing { failure_timeout, ..Timing::default() },
+        factor,
+        min_copies: arguments.number("min_copies", 1)?,
+        give_up,
+        voters: arguments.number("voters", 5)?,
+        node_expiry: arguments.key_span("expiry")?.unwrap_or(Duration::from_secs(900)),
+        ..MeshSettings::default()
+    };
+    Ok(World::new(arguments.number("seed", 1)?, settings))
+}
+
+/// Adds places and starts what the arguments say. How many nodes should come to be a mesh, if it is to be waited for.
+pub(super) fn start_mesh(world: &mut World, arguments: &mut Arguments) -> Result<Option<usize>, Box<dyn Error>> {
+    let nodes: usize = arguments.number("nodes", 3)?;
+    let witnesses: usize = arguments.number("witness", 0)?;
+    let workers = arguments.number("workers", 1)?;
+    let start = arguments.key("start").unwrap_or("founder".into());
+    let names: Vec<String> = (1..=nodes).map(|number| format!("n{number}:16234")).collect();
+    for index in 0..nodes {
+        let role = if index >= nodes - witnesses { Role::Witness } else { Role::Drone };
+        let others = || names.iter().filter(|name| **name != names[index]).cloned().collect();
+        // Started together, the first lists the others too, and founds a mesh when nobody it asked knows one.
+        let (join, found) = match (start.as_str(), index) {
+            ("together", 0) => (others(), true),
+            ("together", _) => (others(), false),
+            (_, 0) => (vec![], false),
+            _ => (vec![names[0].clone()], false),
+        };
+        world.add_place(Spec { role, workers, join, found, ..Spec::default() });
+    }
+    match start.as_str() {
+        "none" => return Ok(None),
+        "founder" => {
+            world.start(Host(0));
+            world.until(PATIENCE, |world| world.commander().is_some());
+            (1..nodes).for_each(|index| world.start(Host(index)));
+        }
+        "together" => (0..nodes).for_each(|index| world.start(Host(index))),
+        other => return Err(format!("start={other}: founder, together or none").into()),
+    }
+    Ok(arguments.key("wait").is_none_or(|wait| wait != "no").then_some(nodes))
+}
+
+/// Does what a line says.
+pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> Answer {
+    match name {
+        "new" => new(world, arguments)?,
+        "start" => each(world, arguments, |world, host| world.start(host))?,
+        "kill" => {
+            let silently = arguments.key("power").is_some_and(|power| power == "off");
+            each(world, arguments, |world, host| world.kill(host, silently))?;
+        }
+        "pause" => each(world, arguments, |world, host| world.pause(host))?,
+        "resume" => each(world, arguments, |world, host| world.resume(host))?,
+        "restart" => restart(world, arguments)?,
+        "cut" | "isolate" | "partition" | "heal" => network(world, name, arguments)?,
+        "weather" => weather(world, arguments)?,
+        "disk" => disk(world, arguments)?,
+        "clock" => clock(world, arguments)?,
+        "timeout" => each(world, arguments, |world, host| world.time_out(host))?,
+        "stall" => stall(world, arguments)?,
+        "rumour" => rumour(world, arguments)?,
+        "clients" => clients(world, arguments)?,
+        "rest" => {
+            world.rest_clients();
+            if !world.until(PATIENCE, |world| world.clients.iter().all(|client| !client.is_busy())) {
+                return Err("a client waits for ever".into());
+            }
+            let answered: u64 = world.clients.iter().map(|client| client.answered).sum();
+            if answered == 0 {
+                return Err("no client had an answer".into());
+            }
+        }
+        "stepdown" => {
+            let to = arguments.word().map(|name| node(world, &name)).transpose()?;
+            return order(world, Order::StepDown { to }, arguments);
+        }
+        "drop" => {
+            let node = node(world, &arguments.word().ok_or("drop whom?")?)?;
+            return order(world, Order::Drop { node }, arguments);
+        }
+        _ => return Err(format!("{name} is no command of stories").into()),
+    }
+    Ok(String::new())
+}
+
+fn each(world: &mut World, arguments: &mut Arguments, act: impl Fn(&mut World, Host)) -> Result<(), Box<dyn Error>> {
+    let names = arguments.rest();
+    if names.is_empty() {
+        return Err("whom?".into());
+    }
+    let hosts = match names[0].as_str() {
+        "all" => world.hosts().collect(),
+        _ => names.iter().map(|name| place(world, name)).collect::<Result<Vec<_>, _>>()?,
+    };
+    hosts.into_iter().for_each(|host| act(world, host));
+    Ok(())
+}
+
+fn new(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let role = match arguments.key("role").as_deref() {
+        None | Some("drone") => Role::Drone,
+        Some("witness") => Role::Witness,
+        Some(other) => return Err(format!("role={other}: drone or witness").into()),
+    };
+    let join = arguments.key("join").unwrap_or("n1".into());
+    let spec = Spec {
+        role,
+        zone: arguments.key("zone").unwrap_or_default(),
+        weight: arguments.number("weight", 100)?,
+        workers: arguments.number("workers", 1)?,
+        join: vec![format!("{join}:16234")],
+        ..Spec::default()
+    };
+    let mut names = arguments.rest();
+    if names.is_empty() {
+        names.push(format!("n{}", world.places.len() + 1));
+    }
+    for name in names {
+        let host = world.add_place(spec.clone());
+        if world.places[host.0].name != name {
+            return Err(format!("the next node is called {}", world.places[host.0].name).into());
+        }
+        world.start(host);
+    }
+    Ok(())
+}
+
+fn restart(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let lost = arguments.key("disk").is_some_and(|disk| disk == "lost");
+    each(world, arguments, |world, host| {
+        world.kill(host, false);
+        if lost {
+            world.lose_disk(host);
+        }
+    })?;
+    // All are down before the first is up again.
+    for host in world.hosts().collect::<Vec<_>>() {
+        if world.places[host.0].node.is_none() && world.places[host.0].process > 0 {
+            world.start(host);
+        }
+    }
+    Ok(())
+}
+
+fn network(world: &mut World, name: &str, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let way = arguments.key("way");
+    let hosts = arguments.rest().iter().map(|name| place(world, name)).collect::<Result<Vec<_>, _>>()?;
+    let others: Vec<Host> = world.hosts().filter(|host| !hosts.contains(host)).collect();
+    match (name, hosts.as_slice()) {
+        ("heal", []) => world.heal_all(),
+        ("heal", [one, other]) => {
+            world.heal(*one, *other);
+            world.heal(*other, *one);
+        }
+        ("cut", [one, other]) => {
+            world.cut(*one, *other);
+            if way.is_none() {
+                world.cut(*other, *one);
+            }
+        }
+        ("isolate" | "partition", [_, ..]) => {
+            for (host, other) in hosts.iter().flat_map(|host| others.iter().map(move |other| (*host, *other))) {
+                world.cut(host, other);
+                if way.is_none() {
+                    world.cut(other, host);
+                }
+            }
+        }
+        _ => return Err(format!("{name} between whom?").into()),
+    }
+    Ok(())
+}
+
+fn weather(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let weather = &mut world.network.weather;
+    if let Some(delay) = arguments.key_span("delay")? {
+        weather.delay = (delay / 2, delay);
+    }
+    weather.late = arguments.number("late", weather.late)?;
+    weather.late_by = arguments.key_span("late_by")?.unwrap_or(weather.late_by);
+    weather.breaks = arguments.number("breaks", weather.breaks)?;
+    Ok(())
+}
+
+fn disk(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let host = place(world, &arguments.word().ok_or("whose disk?")?)?;
+    let health = match (arguments.word().as_deref(), arguments.key_span("slow")?) {
+        (None, Some(span)) => Health::Slow(span),
+        (Some("ok"), None) => Health::Well,
+        (Some("full"), None) => Health::Full,
+        (Some("fails"), None) => Health::Fails,
+        _ => return Err("a disk is ok, full, fails, or slow=SPAN".into()),
+    };
+    world.places[host.0].disk.health = health;
+    Ok(())
+}
+
+fn clock(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let host = place(world, &arguments.word().ok_or("whose clock?")?)?;
+    let now = world.now();
+    if let Some(text) = arguments.key("drift") {
+        let percent: f64 = text.trim_end_matches('%').parse().map_err(|_| "drift is so many percent")?;
+        world.places[host.0].clock.set_drift(now, (percent * 10_000.0) as i64);
+    }
+    if let Some(text) = arguments.key("wall") {
+        let by = span(text.trim_start_matches(['-', '+']))?.as_millis() as i64;
+        world.places[host.0].clock.jump_wall(if text.starts_with('-') { -by } else { by });
+    }
+    Ok(())
+}
+
+fn stall(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let host = place(world, &arguments.word().ok_or("who stalls?")?)?;
+    let room = match arguments.word().as_deref() {
+        Some("election") => Room::Election,
+        Some("heartbeat") => Room::Heartbeat,
+        Some("ownership") => Room::Ownership,
+        Some("door") => Room::Door,
+        Some("store") => Room::Store(0),
+        _ => return Err("election, heartbeat, ownership, store or door?".into()),
+    };
+    let span = arguments.span()?;
+    world.stall(host, room, span);
+    Ok(())
+}
+
+/// One node tells the commander that it does not hear another, true or not.
+fn rumour(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let from = place(world, &arguments.word().ok_or("who says so?")?)?;
+    let about = place(world, &arguments.word().ok_or("about whom?")?)?;
+    let commander = world.commander().ok_or("nobody commands")?.host;
+    let life = |host: Host| world.places[host.0].disk.identity().map(|it| (it.node, it.incarnation));
+    let ((from, incarnation), (about, its)) = (life(from).ok_or("no node")?, life(about).ok_or("no node")?);
+    for _ in 0..arguments.number("times", 1)? {
+        let message = HeartbeatMessage::Report { about, incarnation: its, why: Silence::Unreachable };
+        world.tell(commander, Mail::Heartbeat(heartbeat::Input::Peer { from, incarnation, message }));
+    }
+    Ok(())
+}
+
+fn clients(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let count: usize = arguments.word().ok_or("how many clients?")?.parse().map_err(|_| "how many clients?")?;
+    let keys = arguments.number("keys", Habits::default().keys)?;
+    let places = world.places.len();
+    for index in 0..count {
+        world.add_client(Habits { keys, ..Habits::default() }, Host(index % places));
+    }
+    Ok(())
+}
+
+fn node(world: &World, name: &str) -> Result<NodeId, Box<dyn Error>> {
+    let host = place(world, name)?;
+    let identity = world.places[host.0].disk.identity();
+    identity.map(|identity| identity.node).ok_or_else(|| format!("{name} was never started").into())
+}
+
+fn order(world: &mut World, order: Order, arguments: &mut Arguments) -> Answer {
+    let at = match arguments.key("at") {
+        Some(name) => place(world, &name)?,
+        None => world.commander().ok_or("nobody commands: say at=")?.host,
+    };
+    let ask = world.order(at, order, PATIENCE);
+    let mut told = None;
+    world.until(PATIENCE * 2, |world| {
+        told = told.take().or_else(|| world.told(ask));
+        told.is_some()
+    });
+    Ok(match told {
+        Some((_, Told::Ordered(Ok(lines)))) => world.named(&lines.join("\n")),
+        Some((_, Told::Ordered(Err(reason)))) => world.named(&format!("refused: {reason}")),
+        _ => "no answer".into(),
+    } + "\n")
+}

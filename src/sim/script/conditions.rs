@@ -1,0 +1,173 @@
+//! What a story can wait for or expect.
+//!
+//! | condition | holds when |
+//! |---|---|
+//! | `commander`, `commander n2`, `commander not n1`, `commander none` | somebody, this one, another, nobody commands |
+//! | `term same`, `term higher`, `version same`, `version higher` | compared with what was remembered |
+//! | `served`, `agreed`, `balanced`, `whole` | every range has somebody who can answer; all running nodes of the roster know one version and term; shares are even; no range is loading |
+//! | `changing` | a change of voters is under way |
+//! | `settled 3` | so many nodes are on the roster and up, the seats are filled, and all of the line above |
+//! | `roster 3`, `voters 3`, `voters n1 n2`, `learners 2` | so many, or just these |
+//! | `n4 up`, `suspect`, `joining`, `draining`, `listed`, `gone` | how it stands on the roster |
+//! | `n4 voter`, `learner`, `heads`, `empty` | in the newest agreed state |
+//! | `n4 answers`, `n4 silent` | whether it can answer for any range at this instant |
+//! | `n4 follows n2`, `n4 ended`, `n4 runs` | what it believes; whether its process lives |
+//! | `moved n1` | since what was remembered, only ranges whose head was n1 have another |
+
+use std::error::Error;
+use std::fmt;
+
+use super::summary::Summary;
+use crate::messages::ownership::{HolderState, Role, Standing};
+use crate::sim::checker::uneven;
+use crate::sim::network::Host;
+use crate::sim::world::World;
+
+/// A condition.
+#[derive(Clone, Debug)]
+pub(super) struct Condition {
+    words: Vec<String>,
+}
+
+/// Reads a condition.
+pub(super) fn parse(words: &[String]) -> Result<Condition, Box<dyn Error>> {
+    let all: Vec<&str> = words.iter().map(String::as_str).collect();
+    let known = match all.as_slice() {
+        ["commander" | "served" | "agreed" | "balanced" | "whole" | "changing"] => true,
+        ["commander", _] | ["commander", "not", _] => true,
+        ["term" | "version", "same" | "higher"] => true,
+        ["settled" | "roster" | "learners", count] => count.parse::<usize>().is_ok(),
+        ["voters", _, ..] | ["moved", _] => true,
+        [_, "up" | "suspect" | "joining" | "draining" | "listed" | "gone"] => true,
+        [_, "voter" | "learner" | "heads" | "empty" | "answers" | "silent" | "ended" | "runs"] => true,
+        [_, "follows", _] => true,
+        _ => false,
+    };
+    if known { Ok(Condition { words: words.to_vec() }) } else { Err(format!("no condition: {}", all.join(" ")).into()) }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words.join(" "))
+    }
+}
+
+impl Condition {
+    /// Whether it holds now; `remembered` is what it may compare with.
+    pub(super) fn holds(&self, world: &World, remembered: &Summary) -> bool {
+        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        let commander = || world.commander().map(|it| world.name(it.node));
+        match words.as_slice() {
+            ["commander"] => commander().is_some(),
+            ["commander", "none"] => commander().is_none(),
+            ["commander", "not", name] => commander().is_some_and(|it| it != *name),
+            ["commander", name] => commander().as_deref() == Some(name),
+            ["term", how] => compare(how, Summary::of(world).term, remembered.term),
+            ["version", how] => compare(how, Summary::of(world).version, remembered.version),
+            ["served"] => world.is_served(),
+            ["agreed"] => is_agreed(world),
+            ["balanced"] => world.newest_dictionary().is_some_and(|it| uneven(it).is_none()),
+            ["whole"] => is_whole(world),
+            ["changing"] => world.newest().is_some_and(|it| !it.seats.outgoing.is_empty()),
+            ["settled", count] => is_settled(world, count.parse().unwrap_or(0)),
+            ["roster", count] => world.newest_dictionary().is_some_and(|it| it.roster.len().to_string() == *count),
+            ["learners", count] => world.newest().is_some_and(|it| it.seats.learners.len().to_string() == *count),
+            ["voters", names @ ..] => are_voters(world, names),
+            ["moved", name] => Summary::of(world).moved(remembered).all(|(_, from, _)| from == *name),
+            [name, "follows", other] => follows(world, name, other),
+            [name, state] => node_is(world, name, state),
+            _ => false,
+        }
+    }
+}
+
+fn compare<T: Ord>(how: &str, now: T, then: T) -> bool {
+    if how == "same" { now == then } else { now > then }
+}
+
+fn is_agreed(world: &World) -> bool {
+    let Some(newest) = world.newest_dictionary() else { return false };
+    let running = world.places.iter().filter(|place| place.runs()).filter_map(|place| place.node.as_ref());
+    let known: Vec<_> = running
+        .filter(|node| newest.roster.contains_key(&node.me().0))
+        .map(|node| {
+            let published = node.published.as_ref()?;
+            Some((published.dictionary.version, published.term, published.commander))
+        })
+        .collect();
+    known.windows(2).all(|pair| pair[0] == pair[1]) && known.first().is_some_and(Option::is_some)
+}
+
+fn is_whole(world: &World) -> bool {
+    let Some(dictionary) = world.newest_dictionary() else { return false };
+    let drones = dictionary.roster.values().filter(|member| member.node.role == Role::Drone).count();
+    let wanted = usize::from(dictionary.settings.factor).min(drones);
+    let serving = |state: HolderState| state == HolderState::Serving;
+    dictionary
+        .chains
+        .iter()
+        .all(|chain| chain.holders.len() == wanted && chain.holders.iter().all(|holder| serving(holder.state)))
+}
+
+fn is_settled(world: &World, count: usize) -> bool {
+    let Some(newest) = world.newest() else { return false };
+    let dictionary = &newest.dictionary;
+    let seats = &newest.seats;
+    let wanted = world.seats_for(count);
+    dictionary.roster.len() == count
+        && dictionary.roster.values().all(|member| member.standing == Standing::Up)
+        && seats.voters.len() == wanted
+        && seats.outgoing.is_empty()
+        && world.commander().is_some()
+        && is_whole(world)
+        && uneven(dictionary).is_none()
+        && is_agreed(world)
+        && world.is_served()
+}
+
+fn are_voters(world: &World, names: &[&str]) -> bool {
+    let Some(newest) = world.newest() else { return false };
+    if !newest.seats.outgoing.is_empty() {
+        return false;
+    }
+    let mut voters: Vec<String> = newest.seats.voters.iter().map(|id| world.name(*id)).collect();
+    voters.sort();
+    match names {
+        [count] if count.parse::<usize>().is_ok() => voters.len().to_string() == *count,
+        names => {
+            let mut names = names.to_vec();
+            names.sort_unstable();
+            voters == names
+        }
+    }
+}
+
+fn follows(world: &World, name: &str, other: &str) -> bool {
+    let published = world.host(name).and_then(|host| world.places[host.0].node.as_ref()?.known());
+    published.and_then(|it| it.commander).is_some_and(|it| world.name(it) == other)
+}
+
+fn node_is(world: &World, name: &str, state: &str) -> bool {
+    let place = world.host(name).map(|host: Host| &world.places[host.0]);
+    let answers = || world.views().iter().any(|view| world.name(view.node) == name && !view.answers.is_empty());
+    match state {
+        "runs" => return place.is_some_and(|place| place.runs()),
+        "ended" => return place.is_some_and(|place| place.ended.is_some()),
+        "answers" => return answers(),
+        "silent" => return !answers(),
+        _ => {}
+    }
+    let Some(newest) = world.newest() else { return false };
+    let dictionary = &newest.dictionary;
+    let member = dictionary.roster.iter().find(|(id, _)| world.name(**id) == name);
+    let Some((id, member)) = member else { return state == "gone" };
+    let heads = || dictionary.chains.iter().any(|chain| chain.head().is_some_and(|head| head.node == *id));
+    match state {
+        "listed" => true,
+        "voter" => newest.seats.voters.contains(id) && newest.seats.outgoing.is_empty(),
+        "learner" => newest.seats.learners.contains(id),
+        "heads" => heads(),
+        "empty" => !heads(),
+        standing => member.standing.to_string() == standing,
+    }
+}

@@ -1,0 +1,327 @@
+//! Stories: what happens to a mesh, told line by line, and what was seen of it, recorded below.
+//!
+//! A story is a text in goldenscript's manner: blocks of commands, then `---`, then their output. Somebody writes the commands
+//! and reads the recorded output, and only then is it kept; from then on a run that gives another one fails. Whatever lets time
+//! pass also tells what changed meanwhile (`summary`), so a story shows the mesh as its operator would see it. Rules are
+//! checked throughout, and a broken one fails the story, whatever its output.
+//!
+//! | command | meaning |
+//! |---|---|
+//! | `mesh nodes=3 [copies=1] [ranges=16] [voters=5] [witness=1] [timeout=500ms] [workers=1] [expiry=15min] [give_up=never] [seed=1] [start=founder]` | a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none |
+//! | `new n4 [join=n2] [role=witness] [weight=100] [zone=a]` | a place more, and a process there |
+//! | `start`, `kill`, `pause`, `resume`, `restart` n1... or `all` | `kill ... power=off`: its machine goes down, nobody is told; `restart ... disk=lost` |
+//! | `cut n1 n2 [way=there]`, `isolate n1`, `partition n1 n2`, `heal [n1 n2]` | a partition parts those named from the others |
+//! | `weather [delay=1ms] [late=100] [late_by=50ms] [breaks=10]` | delays at most so long, so many of 10,000 late, so many of a million break |
+//! | `disk n1 ok`, `full`, `fails` or `slow=2s` | how a disk behaves |
+//! | `clock n1 [drift="-4%"] [wall="-1h"]` | another rate, a jump of the wall clock |
+//! | `timeout n1` | its election timeout is over now |
+//! | `stall n1 store 2s` | an actor's thread is busy |
+//! | `stepdown [n2] [at=n3]`, `drop n3 [at=n1]` | an operator's orders |
+//! | `advance 5s`, `until CONDITION [within=10s]`, `expect CONDITION` | see `conditions` |
+//! | `remember` | what later conditions compare with |
+//! | `n1: set color blue` | a client's command at a node; with the tag `[later]` it is not waited for, and `answers` tells |
+//! | `clients 4`, `rest` | clients that work by themselves, under the checkers; `rest` waits until they have ended |
+//! | `hello n1 n2` | what HELLO says there |
+//! | `rumour n3 n2 [times=1]` | n3 tells the commander that it does not hear n2 |
+//! | `head KEY`, `show ...` | see `shows` |
+
+mod acts;
+mod conditions;
+mod shows;
+mod summary;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use goldenscript::{Argument, Command, Context};
+
+use super::clock::Time;
+use super::network::Host;
+use super::world::{Asker, Told, World, words};
+use crate::messages::client::Reply;
+use conditions::Condition;
+use summary::Summary;
+
+/// How long a story waits for what it does not say how long to wait for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Answer = Result<String, Box<dyn Error>>;
+
+/// A story being told.
+#[derive(Debug, Default)]
+pub struct Story {
+    world: Option<World>,
+    seen: Summary,
+    remembered: Summary,
+    remembered_at: Time,
+    asked: BTreeMap<u64, String>,
+}
+
+/// Tells the story in a text; what it outputs with the output recorded anew.
+///
+/// # Errors
+/// When a line cannot be understood, an expectation fails, or a rule is broken.
+pub fn tell(text: &str) -> std::io::Result<String> {
+    goldenscript::generate(&mut Story::default(), text)
+}
+
+/// Tells the story in a file and compares its output with what was recorded there.
+///
+/// # Errors
+/// As [`tell`], and when the file cannot be read.
+///
+/// # Panics
+/// When the output is another than that recorded.
+pub fn run(path: &std::path::Path) -> std::io::Result<()> {
+    goldenscript::run(&mut Story::default(), path)
+}
+
+impl goldenscript::Runner for Story {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, context: &Context) -> Answer {
+        let mut output = match &context.prefix {
+            Some(node) => self.on_client(node, command, context.tags.contains("later"))?,
+            None => self.act(command)?,
+        };
+        if let Some(world) = &self.world {
+            if let Some(violation) = world.checkers.violation() {
+                return Err(violation.to_string().into());
+            }
+            let now = Summary::of(world);
+            let told = now.since(&self.seen);
+            // What a client sees stands for itself, and who is silenced tells nothing: what changed meanwhile is told by the
+            // next command.
+            if context.prefix.is_none() && !context.silent {
+                self.seen = now;
+                output.push_str(&told);
+            }
+        }
+        Ok(output)
+    }
+
+    fn end_script(&mut self) -> Result<(), Box<dyn Error>> {
+        let Some(world) = &mut self.world else { return Ok(()) };
+        let now = world.now();
+        world.checkers.finish(now);
+        world.checkers.violation().map_or(Ok(()), |violation| Err(violation.to_string().into()))
+    }
+}
+
+impl Story {
+    fn act(&mut self, command: &Command) -> Answer {
+        let arguments = &mut Arguments::of(command);
+        let output = match command.name.as_str() {
+            "mesh" => self.mesh(arguments)?,
+            "advance" => {
+                let span = arguments.span()?;
+                self.world()?.advance(span);
+                String::new()
+            }
+            "until" => self.until(arguments)?,
+            "expect" => self.expect(arguments)?,
+            "remember" => {
+                self.remembered = Summary::of(self.world()?);
+                self.remembered_at = self.world()?.now();
+                String::new()
+            }
+            "answers" => self.answers()?,
+            "hello" => self.hello(arguments)?,
+            name => match shows::show(self, name, arguments)? {
+                Some(output) => output,
+                None => acts::act(self.world()?, name, arguments)?,
+            },
+        };
+        arguments.end()?;
+        Ok(output)
+    }
+
+    fn world(&mut self) -> Result<&mut World, Box<dyn Error>> {
+        self.world.as_mut().ok_or_else(|| "no mesh yet: a story begins with `mesh`".into())
+    }
+
+    fn mesh(&mut self, arguments: &mut Arguments) -> Answer {
+        let mut world = acts::mesh(arguments)?;
+        let waits = acts::start_mesh(&mut world, arguments)?;
+        if let Some(nodes) = waits {
+            let settled = conditions::parse(&["settled".into(), nodes.to_string()])?;
+            if !world.until(PATIENCE, |world| settled.holds(world, &Summary::default())) {
+                return Err(format!("the mesh does not settle: {}", Summary::of(&world).told()).into());
+            }
+        }
+        self.world = Some(world);
+        Ok(String::new())
+    }
+
+    fn until(&mut self, arguments: &mut Arguments) -> Answer {
+        let within = arguments.key("within").map_or(Ok(PATIENCE), |text| span(&text))?;
+        let condition = conditions::parse(&arguments.rest())?;
+        let remembered = self.remembered.clone();
+        let world = self.world()?;
+        let came =
+            world.until(within, |world| world.checkers.violation().is_some() || condition.holds(world, &remembered));
+        if let Some(violation) = world.checkers.violation() {
+            return Err(violation.to_string().into());
+        }
+        if !came {
+            let state = Summary::of(world).told();
+            return Err(format!("not within {}: {condition}; {state}", humantime::format_duration(within)).into());
+        }
+        Ok(String::new())
+    }
+
+    fn expect(&mut self, arguments: &mut Arguments) -> Answer {
+        let condition: Condition = conditions::parse(&arguments.rest())?;
+        let remembered = self.remembered.clone();
+        let world = self.world()?;
+        match condition.holds(world, &remembered) {
+            true => Ok(String::new()),
+            false => Err(format!("not so: {condition}; {}", Summary::of(world).told()).into()),
+        }
+    }
+
+    fn on_client(&mut self, node: &str, command: &Command, later: bool) -> Answer {
+        let world = self.world.as_mut().ok_or("no mesh yet")?;
+        let host = place(world, node)?;
+        let said: Vec<String> = std::iter::once(command.name.clone())
+            .chain(command.args.iter().map(|argument| match argument {
+                Argument::KeyValue(key, value) => format!("{key}={value}"),
+                Argument::Positional(word) => word.clone(),
+                _ => String::new(),
+            }))
+            .collect();
+        let line = said.join(" ");
+        let ask = world.ask(host, said.into_iter().map(Bytes::from).collect(), Asker::Story, PATIENCE);
+        if later {
+            self.asked.insert(ask, format!("{node}: {line}"));
+            return Ok(String::new());
+        }
+        let mut told = None;
+        world.until(PATIENCE * 2, |world| {
+            told = told.take().or_else(|| world.told(ask));
+            told.is_some()
+        });
+        let (_, told) = told.ok_or("a client is always told something")?;
+        Ok(world.named(&told_words(&told)))
+    }
+
+    /// What HELLO says at a node, as far as it concerns the mesh.
+    fn hello(&mut self, arguments: &mut Arguments) -> Answer {
+        let mut output = String::new();
+        for name in arguments.rest() {
+            let world = self.world()?;
+            let host = place(world, &name)?;
+            let ask =
+                world.ask(host, vec![Bytes::from_static(b"HELLO"), Bytes::from_static(b"3")], Asker::Story, PATIENCE);
+            let mut told = None;
+            world.until(PATIENCE * 2, |world| {
+                told = told.take().or_else(|| world.told(ask));
+                told.is_some()
+            });
+            let Some((_, Told::Reply(Reply::Map(pairs)))) = told else {
+                writeln!(output, "{name}: no answer")?;
+                continue;
+            };
+            let field =
+                |wanted: &str| pairs.iter().find(|(key, _)| words(key) == wanted).map(|(_, value)| words(value));
+            let fields = ["state", "term", "commander", "drones"];
+            let fields: Vec<String> =
+                fields.iter().map(|name| format!("{name} {}", field(name).unwrap_or_default())).collect();
+            writeln!(output, "{name}: {}", fields.join(", "))?;
+        }
+        Ok(output)
+    }
+
+    fn answers(&mut self) -> Answer {
+        let mut output = String::new();
+        let world = self.world.as_mut().ok_or("no mesh yet")?;
+        self.asked.retain(|ask, line| match world.told(*ask) {
+            Some((_, told)) => {
+                let _ = writeln!(output, "{line} -> {}", world.named(&told_words(&told)));
+                false
+            }
+            None => true,
+        });
+        for line in self.asked.values() {
+            writeln!(output, "{line} -> no answer yet")?;
+        }
+        Ok(output)
+    }
+}
+
+fn told_words(told: &Told) -> String {
+    match told {
+        Told::Reply(reply) => words(reply),
+        Told::Ordered(Ok(lines)) => lines.join("\n"),
+        Told::Ordered(Err(reason)) => format!("refused: {reason}"),
+        Told::Lost => "connection lost".into(),
+        Told::Nothing => "no answer".into(),
+    }
+}
+
+fn place(world: &World, name: &str) -> Result<Host, Box<dyn Error>> {
+    world.host(name).ok_or_else(|| format!("there is no {name}").into())
+}
+
+fn span(text: &str) -> Result<Duration, Box<dyn Error>> {
+    humantime::parse_duration(text).map_err(|error| format!("{text} is no span of time: {error}").into())
+}
+
+/// What stands behind a command's name.
+#[derive(Debug)]
+struct Arguments {
+    words: std::collections::VecDeque<String>,
+    keys: BTreeMap<String, String>,
+}
+
+impl Arguments {
+    fn of(command: &Command) -> Self {
+        let (mut words, mut keys) = (std::collections::VecDeque::new(), BTreeMap::new());
+        for argument in &command.args {
+            match argument {
+                Argument::KeyValue(key, value) => drop(keys.insert(key.clone(), value.clone())),
+                Argument::Positional(word) => words.push_back(word.clone()),
+                _ => {}
+            }
+        }
+        Self { words, keys }
+    }
+
+    fn word(&mut self) -> Option<String> {
+        self.words.pop_front()
+    }
+
+    fn key(&mut self, key: &str) -> Option<String> {
+        self.keys.remove(key)
+    }
+
+    fn number<N: std::str::FromStr>(&mut self, key: &str, otherwise: N) -> Result<N, Box<dyn Error>> {
+        match self.key(key) {
+            None => Ok(otherwise),
+            Some(text) => text.parse().map_err(|_| format!("{key}={text}: a number is wanted").into()),
+        }
+    }
+
+    fn span(&mut self) -> Result<Duration, Box<dyn Error>> {
+        span(&self.word().ok_or("how long?")?)
+    }
+
+    fn key_span(&mut self, key: &str) -> Result<Option<Duration>, Box<dyn Error>> {
+        self.key(key).map(|text| span(&text)).transpose()
+    }
+
+    fn rest(&mut self) -> Vec<String> {
+        self.words.drain(..).collect()
+    }
+
+    fn end(&self) -> Result<(), Box<dyn Error>> {
+        match (self.words.front(), self.keys.keys().next()) {
+            (None, None) => Ok(()),
+            (Some(word), _) => Err(format!("{word} is not understood here").into()),
+            (_, Some(key)) => Err(format!("{key}= is not understood here").into()),
+        }
+    }
+}

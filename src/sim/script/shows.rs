@@ -1,0 +1,145 @@
+//! What a story can show of a mesh.
+//!
+//! | line | tells |
+//! |---|---|
+//! | `head KEY` | who heads a key's range |
+//! | `show commander`, `roster`, `heads`, `seats`, `terms` | of the newest agreed state; the terms that nodes know |
+//! | `show votes` | the term and vote on each disk |
+//! | `show chain KEY`, `show holders KEY` | a key's chain; what each node has of its range |
+//! | `show events [KIND] [at=n1] [about=TEXT]` | what nodes noted since the last `remember` |
+//! | `show state` | all of it, on one line |
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use super::summary::Summary;
+use super::{Arguments, Story, place};
+use crate::messages::ownership::{Chain, HolderState};
+use crate::sim::clock::Time;
+use crate::sim::world::World;
+use crate::types::RangeId;
+
+/// Shows what a line asks for; none if it asks for nothing that can be shown.
+pub(super) fn show(story: &mut Story, name: &str, arguments: &mut Arguments) -> Result<Option<String>, Box<dyn Error>> {
+    let since = story.remembered_at;
+    let world = story.world()?;
+    let output = match name {
+        "head" => {
+            let (range, chain) = chain_of(world, arguments)?;
+            let head = chain.head().map_or("nobody".into(), |head| world.name(head.node));
+            format!("{head} heads range {range}\n")
+        }
+        "show" => {
+            let what = arguments.word().ok_or("show what?")?;
+            match what.as_str() {
+                "events" => events(world, since, arguments)?,
+                what => shown(world, what, arguments)?,
+            }
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(output))
+}
+
+fn shown(world: &World, what: &str, arguments: &mut Arguments) -> Result<String, Box<dyn Error>> {
+    let summary = Summary::of(world);
+    let mut output = String::new();
+    match what {
+        "commander" => match &summary.commander {
+            Some((name, term)) => writeln!(output, "{name} commands in term {term}")?,
+            None => writeln!(output, "nobody commands")?,
+        },
+        "roster" => {
+            for (name, standing) in &summary.roster {
+                writeln!(output, "{name} {standing}")?;
+            }
+        }
+        "heads" => writeln!(output, "{}", summary.heads())?,
+        "seats" => {
+            let newest = world.newest().ok_or("nothing is agreed yet")?;
+            let names = |nodes: &[crate::types::NodeId]| {
+                let mut names: Vec<String> = nodes.iter().map(|node| world.name(*node)).collect();
+                names.sort();
+                names.join(" ")
+            };
+            writeln!(output, "voters: {}", names(&newest.seats.voters))?;
+            writeln!(output, "learners: {}", names(&newest.seats.learners))?;
+        }
+        "terms" => {
+            for place in &world.places {
+                let Some(node) = place.node.as_ref() else { continue };
+                let term = node.published.as_ref().map(|published| published.term);
+                let term = term.map_or("no term".into(), |term| format!("term {term}"));
+                writeln!(output, "{}: {term}", place.name)?;
+            }
+        }
+        "votes" => {
+            for place in &world.places {
+                let hard = place.disk.recover().hard;
+                let vote = hard.vote.map_or("none".into(), |vote| world.name(vote));
+                writeln!(output, "{}: term {}, vote {vote}", place.name, hard.term)?;
+            }
+        }
+        "holders" => {
+            let (range, _) = chain_of(world, arguments)?;
+            for host in world.hosts() {
+                let Some(node) = &world.places[host.0].node else { continue };
+                let Some(seen) = node.store_of(range).inspect(range, world.clock(host)) else { continue };
+                let state = seen.state.map_or("former".to_string(), |state| format!("{state:?}").to_lowercase());
+                let answers = if seen.answers { "answers" } else { "does not answer" };
+                writeln!(output, "{}: {state}, {} keys, {answers}", world.places[host.0].name, seen.len)?;
+            }
+        }
+        "chain" => {
+            let (range, chain) = chain_of(world, arguments)?;
+            writeln!(output, "range {range}: {}", chain_words(world, chain))?;
+        }
+        "state" => writeln!(output, "{}", summary.told())?,
+        _ => return Err(format!("{what} cannot be shown").into()),
+    }
+    Ok(output)
+}
+
+fn chain_of<'a>(world: &'a World, arguments: &mut Arguments) -> Result<(RangeId, &'a Chain), Box<dyn Error>> {
+    let key = arguments.word().ok_or("of which key?")?;
+    let dictionary = world.newest_dictionary().ok_or("nothing is agreed yet")?;
+    let range = RangeId::of_key(key.as_bytes(), dictionary.chains.len());
+    Ok((range, dictionary.chain(range)))
+}
+
+fn chain_words(world: &World, chain: &Chain) -> String {
+    let holders = chain.holders.iter().map(|holder| {
+        let state = match holder.state {
+            HolderState::Serving => "",
+            HolderState::Loading => " loading",
+            HolderState::Leaving => " leaving",
+        };
+        format!("{}{state}", world.name(holder.node))
+    });
+    format!("epoch {}, generation {}, {}", chain.epoch, chain.generation, holders.collect::<Vec<_>>().join(" - "))
+}
+
+/// What nodes noted, oldest first; what several noted in the same words is told once.
+fn events(world: &World, since: Time, arguments: &mut Arguments) -> Result<String, Box<dyn Error>> {
+    let at = arguments.key("at").map(|name| place(world, &name)).transpose()?;
+    let kind = arguments.word();
+    let about = arguments.key("about");
+    let mut notes: Vec<_> = world
+        .hosts()
+        .filter(|host| at.is_none_or(|at| at == *host))
+        .flat_map(|host| world.places[host.0].notes())
+        .filter(|(noted, _)| *noted > since)
+        .filter(|(_, event)| kind.as_ref().is_none_or(|kind| format!("{:?}", event.kind).eq_ignore_ascii_case(kind)))
+        .collect();
+    notes.sort_by_key(|(at, event)| (event.version, *at));
+    let mut output = String::new();
+    let mut told = std::collections::BTreeSet::new();
+    for (_, event) in notes {
+        let text = world.named(&event.text);
+        if about.as_ref().is_some_and(|about| !text.contains(about.as_str())) || !told.insert(text.clone()) {
+            continue;
+        }
+        writeln!(output, "{:?}: {text}", event.kind)?;
+    }
+    Ok(output)
+}

@@ -1,0 +1,254 @@
+//! What clients and operators ask of processes, and what they learn: an answer, a broken connection, or nothing in time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::Rng;
+
+use super::{Event, World};
+use crate::commands::view::{self, ConnectionState, Identity, View};
+use crate::commands::{self, Merge, Plan, Reach};
+use crate::machines::{door, ownership};
+use crate::messages::client::Reply;
+use crate::messages::ownership::Order;
+use crate::sim::checker::Fact;
+use crate::sim::client::{Client, Habits};
+use crate::sim::clock::Time;
+use crate::sim::network::{Host, between};
+use crate::sim::node::Mail;
+
+/// What an asker learns.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// An answer.
+    Reply(Reply),
+    /// An operator's order was carried out, or why not.
+    Ordered(Result<Vec<String>, String>),
+    /// The connection broke before an answer came.
+    Lost,
+    /// Nothing, for as long as it waited.
+    Nothing,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A story, which looks for the answer itself.
+    Story,
+    /// A client that works by itself.
+    Client(usize),
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Words(Vec<Bytes>),
+    Order(Order),
+}
+
+/// Something asked of a process and not settled.
+#[derive(Debug)]
+pub(super) struct Ask {
+    asker: Asker,
+    host: Host,
+    process: u64,
+    what: What,
+    /// Of a command that concerns several ranges: what each was told so far, and how that becomes one answer.
+    parts: Vec<Option<Reply>>,
+    merge: Option<Merge>,
+}
+
+impl World {
+    /// A client asks a command at the plain door of a place, and waits for so long. Names the asking.
+    pub fn ask(&mut self, host: Host, words: Vec<Bytes>, asker: Asker, patience: Duration) -> u64 {
+        self.ask_for(host, What::Words(words), asker, patience)
+    }
+
+    /// An operator orders something at a place.
+    pub fn order(&mut self, host: Host, order: Order, patience: Duration) -> u64 {
+        self.ask_for(host, What::Order(order), Asker::Story, patience)
+    }
+
+    fn ask_for(&mut self, host: Host, what: What, asker: Asker, patience: Duration) -> u64 {
+        let name = self.next();
+        let process = self.places[host.0].process;
+        self.asks.insert(name, Ask { asker, host, process, what, parts: Vec::new(), merge: None });
+        let trip = self.trip();
+        match self.places[host.0].node {
+            Some(_) => self.later(trip, Event::Submitted(host, process, name)),
+            None => self.later(trip, Event::Told(name, Told::Lost)),
+        }
+        self.later(patience, Event::GivenUp(name));
+        name
+    }
+
+    /// What a story's asking was told, and when, if it was.
+    pub fn told(&mut self, name: u64) -> Option<(Time, Told)> {
+        self.told.remove(&name)
+    }
+
+    pub(super) fn on_submitted(&mut self, host: Host, process: u64, name: u64) {
+        self.fold(b'C', host, name);
+        if self.places[host.0].process != process {
+            return;
+        }
+        let Some(ask) = self.asks.get(&name) else { return };
+        match ask.what.clone() {
+            What::Order(order) => {
+                self.tell_process(host, process, Mail::Ownership(ownership::Input::Order { id: name, order }));
+            }
+            What::Words(words) => {
+                if let Err(reply) = self.on_words(host, process, name, words) {
+                    self.reply(name, reply);
+                }
+            }
+        }
+    }
+
+    /// What a session does with a command, `actors::session` too.
+    fn on_words(&mut self, host: Host, process: u64, name: u64, words: Vec<Bytes>) -> Result<(), Reply> {
+        let Some(view) = self.view_of(host) else { return Ok(()) };
+        let mut state = ConnectionState::new(name, false);
+        let spec = commands::admit(&state, &words)?;
+        let ranges = view.published.as_ref().map_or(usize::from(self.settings.ranges), |it| it.dictionary.chains.len());
+        let (requests, merge) = match commands::plan(spec, words.clone(), ranges, Reach::Mesh)? {
+            Plan::Connection => {
+                let ran = commands::connection::run(&mut state, &view, spec, &words);
+                return Err(ran.reply);
+            }
+            Plan::Mesh => return Err(Reply::error("ERR no operator's command is rendered here")),
+            Plan::One(request) => (vec![request], None),
+            Plan::Many(requests, merge) => (requests, Some(merge)),
+        };
+        if let (true, Some(merge)) = (requests.is_empty(), merge.clone()) {
+            return Err(merge.finish(Vec::new()));
+        }
+        let ask = self.asks.get_mut(&name).expect("it was looked up");
+        ask.parts = vec![None; requests.len()];
+        ask.merge = merge;
+        let input = door::Input::Submit { ticket: name, session: name, requests, passes_on: true };
+        self.tell_process(host, process, Mail::Door(input));
+        Ok(())
+    }
+
+    fn view_of(&self, host: Host) -> Option<View> {
+        let node = self.places[host.0].node.as_ref()?;
+        let candidate = &node.setup.candidate;
+        let me = Identity {
+            node: candidate.id,
+            incarnation: candidate.incarnation,
+            name: candidate.name.clone(),
+            role: candidate.role,
+            addresses: candidate.addresses.clone(),
+            process: 0,
+            password: None,
+            settings: BTreeMap::new(),
+        };
+        let (me, published, now) = (Arc::new(me), node.known().cloned(), self.read(host));
+        Some(View { me, published, door: view::Door::Plain, now, clients: Vec::new(), facts: None })
+    }
+
+    fn reply(&mut self, name: u64, reply: Reply) {
+        let trip = self.trip();
+        self.later(trip, Event::Told(name, Told::Reply(reply)));
+    }
+
+    pub(super) fn on_answer(&mut self, host: Host, ticket: u64, place: u32, reply: Reply) {
+        self.fold(b'R', host, ticket);
+        // The client may have stopped waiting.
+        let Some(ask) = self.asks.get_mut(&ticket) else { return };
+        let part = &mut ask.parts[place as usize];
+        assert!(part.is_none(), "one command was answered twice: {part:?}, then {reply:?}");
+        *part = Some(reply);
+        if ask.parts.iter().any(Option::is_none) {
+            return;
+        }
+        let mut replies: Vec<Reply> = ask.parts.iter_mut().filter_map(Option::take).collect();
+        let reply = match ask.merge.take() {
+            Some(merge) => merge.finish(replies),
+            None => replies.remove(0),
+        };
+        self.reply(ticket, reply);
+    }
+
+    pub(super) fn on_ordered(&mut self, host: Host, id: u64, result: Result<Vec<String>, String>) {
+        self.fold(b'O', host, id);
+        let trip = self.trip();
+        self.later(trip, Event::Told(id, Told::Ordered(result)));
+    }
+
+    pub(super) fn on_told(&mut self, name: u64, told: Told) {
+        let Some(ask) = self.asks.remove(&name) else { return };
+        match ask.asker {
+            Asker::Story => drop(self.told.insert(name, (self.queue.now(), told))),
+            Asker::Client(client) => self.client_told(client, told),
+        }
+    }
+
+    /// A process has ended: whoever waits for it learns that the connection broke.
+    pub(super) fn lose_asks(&mut self, host: Host) {
+        let process = self.places[host.0].process;
+        let lost: Vec<u64> = self
+            .asks
+            .iter()
+            .filter(|(_, ask)| ask.host == host && ask.process != process)
+            .map(|(name, _)| *name)
+            .collect();
+        for name in lost {
+            let trip = self.trip();
+            self.later(trip, Event::Told(name, Told::Lost));
+        }
+    }
+
+    /// A client begins, or goes on.
+    pub fn add_client(&mut self, habits: Habits, at: Host) {
+        let index = self.clients.len();
+        self.clients.push(Client::new(index as u64 + 1, at, habits));
+        self.later(Duration::ZERO, Event::Client(index));
+    }
+
+    /// All clients stop once their present operations are over.
+    pub fn rest_clients(&mut self) {
+        self.clients.iter_mut().for_each(|client| client.works = false);
+    }
+
+    pub(super) fn on_client(&mut self, index: usize) {
+        if !self.clients[index].works || self.clients[index].is_busy() {
+            return;
+        }
+        let mut client = self.clients[index].clone();
+        // Now and then, and whenever its own is gone, a client goes to another node.
+        let gone = self.places[client.at.0].node.is_none();
+        if gone || self.random.gen_ratio(1, 20) {
+            client.at = Host(self.random.gen_range(0..self.places.len()));
+        }
+        let (now, ranges) = (self.now(), usize::from(self.settings.ranges));
+        let mut random = self.random.clone();
+        let words = client.act(now, ranges, |range| self.generation(range), &mut random);
+        self.random = random;
+        let (at, patience) = (client.at, client.habits.patience);
+        self.clients[index] = client;
+        self.ask(at, words, Asker::Client(index), patience);
+    }
+
+    fn client_told(&mut self, index: usize, told: Told) {
+        let (now, ranges) = (self.now(), usize::from(self.settings.ranges));
+        let mut client = self.clients[index].clone();
+        let operation = client.hear(now, ranges, |range| self.generation(range), &told);
+        if let Some(operation) = &operation {
+            self.checkers.observe(now, &Fact::Operation(operation));
+        }
+        if told == Told::Lost {
+            client.at = Host(self.random.gen_range(0..self.places.len()));
+        }
+        let pause = client.think(&mut self.random);
+        self.clients[index] = client;
+        self.later(pause, Event::Client(index));
+    }
+
+    fn trip(&mut self) -> Duration {
+        between(&mut self.random, (Duration::from_micros(20), Duration::from_micros(200)))
+    }
+}

@@ -1,0 +1,102 @@
+//! What can be seen of the world from outside: who runs, what each knows, who can answer for what.
+
+use super::World;
+use crate::machines::dictionary::Dictionary;
+use crate::sim::checker::{Fact, View};
+use crate::sim::network::Host;
+use crate::sim::node::Node;
+use crate::types::{NodeId, RangeId, Term};
+
+/// Who commands, as seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Where.
+    pub host: Host,
+    /// Who.
+    pub node: NodeId,
+    /// In which term.
+    pub term: Term,
+}
+
+impl World {
+    /// The running node that commands, in the highest term in which one does.
+    pub fn commander(&self) -> Option<Standing> {
+        self.hosts()
+            .filter_map(|host| {
+                let node = self.places[host.0].node.as_ref().filter(|_| self.places[host.0].runs())?;
+                let published = node.published.as_ref().filter(|published| published.commanding)?;
+                Some(Standing { host, node: node.me().0, term: published.term })
+            })
+            .max_by_key(|standing| standing.term)
+    }
+
+    /// What a node knows to be agreed.
+    pub fn dictionary(&self, host: Host) -> Option<&Dictionary> {
+        let node = self.places[host.0].node.as_ref()?;
+        node.published.as_ref().map(|published| &*published.dictionary)
+    }
+
+    /// The newest dictionary that anybody knows.
+    pub fn newest_dictionary(&self) -> Option<&Dictionary> {
+        self.newest.as_ref().map(|newest| &*newest.dictionary)
+    }
+
+    /// Whoever can answer for a range at this instant; a paused process can, once it runs on before its lease has ended.
+    pub fn answerers(&self, range: RangeId) -> Vec<NodeId> {
+        let can = |host: Host| {
+            let node = self.places[host.0].node.as_ref()?;
+            let now = self.read(host);
+            node.store_of(range).inspect(range, now).is_some_and(|it| it.answers).then_some(node.me().0)
+        };
+        self.hosts().filter_map(can).collect()
+    }
+
+    /// Whether each range has somebody who can answer and runs.
+    pub fn is_served(&self) -> bool {
+        self.newest_dictionary().is_some_and(|newest| self.served() == newest.chains.len())
+    }
+
+    /// How many ranges have somebody who can answer and runs.
+    pub fn served(&self) -> usize {
+        let ranges = self.newest_dictionary().map_or(0, |newest| newest.chains.len() as u16);
+        let answers = |host: Host, range: RangeId| {
+            let place = &self.places[host.0];
+            let node = place.node.as_ref().filter(|_| place.runs());
+            let seen = node.and_then(|node| node.store_of(range).inspect(range, self.read(host)));
+            seen.is_some_and(|seen| seen.answers)
+        };
+        (0..ranges).map(RangeId).filter(|range| self.hosts().any(|host| answers(host, *range))).count()
+    }
+
+    /// How many of so many nodes should vote: an odd number, or both of two.
+    pub fn seats_for(&self, nodes: usize) -> usize {
+        let most = nodes.min(usize::from(self.settings.voters));
+        if most > 2 && most.is_multiple_of(2) { most - 1 } else { most }
+    }
+
+    /// All processes at this instant.
+    pub fn views(&self) -> Vec<View> {
+        self.hosts().filter_map(|host| self.view(host)).collect()
+    }
+
+    fn view(&self, host: Host) -> Option<View> {
+        let place = &self.places[host.0];
+        let node: &Node = place.node.as_ref()?;
+        let now = self.read(host);
+        let ranges = node.published.as_ref().map_or(0, |it| it.dictionary.chains.len() as u16);
+        let answers = (0..ranges)
+            .map(RangeId)
+            .filter(|range| node.store_of(*range).inspect(*range, now).is_some_and(|it| it.answers))
+            .collect();
+        let mut queues = node.queues();
+        queues.push(("writes waiting for the disk", place.disk.waiting()));
+        let (id, life) = node.me();
+        Some(View { node: id, life, published: node.published.clone(), answers, queues })
+    }
+
+    /// Shows the world to the checkers as one in which nothing has happened for a while.
+    pub fn look_quietly(&mut self) {
+        let views = self.views();
+        self.checkers.observe(self.queue.now(), &Fact::Quiet(&views));
+    }
+}
