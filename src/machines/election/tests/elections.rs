@@ -187,6 +187,8 @@ fn a_sole_voter_rules_once_a_term() {
         world.boot(2);
         world.cuts.insert((id(2), id(1)));
         world.decide(&crate::messages::ownership::Command::Admit(candidate(2, 1, Role::Drone)));
+        // So long that its disk knows of the learner.
+        world.run(500);
         world.node(1).disk_ms = 40;
         for round in 0..10 {
             world.crash(1);
