@@ -109,9 +109,11 @@ keys_are_there() {
 command -v python3 >/dev/null || skip "python3 reads the replies, and is not here"
 engine
 trap finish EXIT
-docker image inspect debian:bookworm-slim rust:1.95-bookworm >/dev/null 2>&1 ||
+if ! docker image inspect debian:bookworm-slim rust:1.95-bookworm >/dev/null 2>&1; then
     { timeout 120 docker pull -q debian:bookworm-slim && timeout 300 docker pull -q rust:1.95-bookworm; } >/dev/null 2>&1 ||
-    { say "no image can be pulled here: making base images of the same names"; docker/base-images.sh; }
+        say "no image can be pulled here: making base images of the same names"
+fi
+docker/base-images.sh # does nothing for what is there
 
 say "building the image"
 docker build -q -t keyval -f docker/Dockerfile . >/dev/null

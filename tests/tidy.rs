@@ -151,9 +151,9 @@ fn nothing_sleeps_for_a_guess() {
         let lines: Vec<&str> = text.lines().collect();
         for (number, line) in lines.iter().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            // A wait between two looks at a condition is no guess; it says so beside itself.
-            let explained =
-                line.contains("// between looks") || number > 0 && lines[number - 1].contains("// between looks");
+            // A pause between two looks or two tries is no guess; it says so beside itself.
+            let says = |line: &str| line.contains("// between looks") || line.to_lowercase().contains("not a guess");
+            let explained = says(line) || number > 0 && says(lines[number - 1]);
             if (code.contains("sleep(") || code.contains("thread::sleep")) && !explained {
                 complaints.push(format!("{}:{}: sleeps for a guess", path.display(), number + 1));
             }

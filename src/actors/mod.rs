@@ -1,10 +1,103 @@
-//! (story to be written by its owner)
+//! Who acts: the actors of a node, each a postman around a machine or a socket.
+//!
+//! An actor hears a message, tells its machine, and carries the effects out in order; it takes no decision of the protocol.
+//! `node` is what all of them share; `supervisor` starts them and ends the process. The way of a client's command: `gateway`
+//! (accepts), `session` (bytes to commands), `door` (whose is it), `store` (carries it out), and back. The way of a peer's
+//! word: `reception` (who calls), `connection` (frames), `postroom` (whom it concerns). The way out: `switchboard` (which
+//! connection), `outbox` (what waits), `link` (keeps it).
+//!
+//! Not here: what any of it means (`machines`, `commands`), and how it looks as bytes (`wire`, `resp`).
 
-use std::process::ExitCode;
+mod calling;
+mod clients;
+mod connection;
+mod console;
+mod door;
+mod election;
+mod exchange;
+mod gateway;
+mod heartbeat;
+mod hold;
+mod introductions;
+mod joining;
+mod link;
+mod node;
+mod orders;
+mod outbox;
+mod ownership;
+mod post;
+mod postroom;
+mod reception;
+mod session;
+mod store;
+mod supervisor;
+mod switchboard;
+mod telling;
 
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use actix::{Actor, System};
+
+use crate::io::journal::Journal;
+use crate::io::sockets;
 use crate::settings::Settings;
+use supervisor::{Ending, Listeners, Premises, Supervisor};
 
-/// Runs a node until it is told to end.
-pub fn run(_settings: Settings) -> ExitCode {
+/// Runs a node until it is told to end, or must.
+pub fn run(settings: Settings) -> ExitCode {
+    let premises = match open(settings) {
+        Ok(premises) => premises,
+        Err(why) => {
+            tracing::error!("cannot start: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    end_on_panic();
+    let system = System::new();
+    system.block_on(async { drop(Supervisor::new(premises).start()) });
+    match system.run_with_code().map(Ending::of_code) {
+        Ok(Ending::InOrder) => ExitCode::SUCCESS,
+        Ok(Ending::ByError) => ExitCode::FAILURE,
+        Ok(Ending::BeginAgain) => begin_again(),
+        Err(error) => {
+            tracing::error!("ends: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The same program with the same arguments takes the place of this process, under the same process id. Threads, sockets
+/// and the lock of the data directory end with this life.
+fn begin_again() -> ExitCode {
+    let error = match std::env::current_exe() {
+        Ok(program) => Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    };
+    tracing::error!("cannot begin another life, start this node again: {error}");
     ExitCode::FAILURE
+}
+
+/// A panic is a false belief: whatever thread it is on, the process ends rather than go on with what it does not understand.
+/// (In release builds the compiler sees to it; this says it in the log first, and holds in all builds.)
+fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!("ends: a belief was false: {panic}");
+        std::process::abort();
+    }));
+}
+
+/// What must be had before anything is done: the doors first, since a port in use says that another node runs here.
+fn open(settings: Settings) -> Result<Premises, String> {
+    let bind = |key: &str, address: std::net::SocketAddr| {
+        sockets::listen(&address.to_string()).map_err(|error| format!("{key} = {address}: {error}"))
+    };
+    let doors = Listeners {
+        plain: bind("client.listen", settings.client.listen)?,
+        cluster: bind("cluster.listen", settings.cluster.listen)?,
+        peer: bind("peer.listen", settings.peer.listen)?,
+        console: bind("console.listen", settings.console.listen)?,
+    };
+    let journal = Journal::open(&settings.node.data_dir).map_err(|error| error.to_string())?;
+    Ok(Premises { settings, journal, doors })
 }

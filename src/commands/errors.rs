@@ -88,11 +88,6 @@ pub fn try_again() -> Reply {
     Reply::error("TRYAGAIN The range of this key changes hands; nothing was applied, try again")
 }
 
-/// Surely not applied: nobody serves the range, and nobody has been found in the time that commands are held.
-pub fn cluster_down() -> Reply {
-    Reply::error("CLUSTERDOWN Nobody serves the range of this key now; nothing was applied, try again")
-}
-
 /// Surely not applied: this node is not in a mesh yet.
 pub fn joining() -> Reply {
     Reply::error("CLUSTERDOWN This node is joining and belongs to no mesh yet; nothing was applied, try again")

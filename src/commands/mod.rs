@@ -1,6 +1,6 @@
 //! What clients can ask: one table of commands, and one file a family of them. Pure.
 //!
-//! A session asks [`admit`] what the words are, then [`plan`] who must carry them out. What concerns the connection or the
+//! A session asks [`admit`] what the words are, then [`plan()`] who must carry them out. What concerns the connection or the
 //! node it does by itself ([`connection::run`], from a [`view::View`]); what concerns keys goes as a
 //! [`Request`](crate::messages::client::Request) to the head of each range, which [`execute`]s it against its keyspace.
 //! Executing only reads: what a command would change comes back as changes, which the head has written down its chain. So a

@@ -14,7 +14,7 @@ pub const REDIS_VERSION: &str = "7.2.4";
 pub const KEYVAL_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// By which listener a client came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Door {
     /// Any key to any node.
     Plain,

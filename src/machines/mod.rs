@@ -4,6 +4,8 @@
 //! no randomness but its own seeded one, and its maps are ordered: the same inputs give the same effects, in production and
 //! in `sim`. An actor is its postman: it carries the effects out in the order listed.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::types::{Instant, Now};
 
 pub mod chain;

@@ -22,7 +22,7 @@ pub use parser::Parser;
 pub(crate) use parser::integer;
 
 /// The version of the protocol in which a connection is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// What a connection begins with.
     #[default]

@@ -64,17 +64,12 @@ fn check_times(settings: &Settings) -> Verdict {
             election.show()
         )
     })?;
-    require(
-        settings,
-        settings.times.node_expiry >= timing.seat_timeout() * 2,
-        &["node_expiry", "failure_timeout"],
-        || {
-            format!(
-                "a node may leave the roster only well after its seat was given away: at least {}",
-                (timing.seat_timeout() * 2).show()
-            )
-        },
-    )
+    require(settings, settings.times.node_expiry >= timing.seat_timeout(), &["node_expiry", "failure_timeout"], || {
+        format!(
+            "a node may leave the roster only after its seat was given away: at least {}",
+            timing.seat_timeout().show()
+        )
+    })
 }
 
 fn check_node(settings: &Settings, said: &[&str]) -> Verdict {
@@ -109,7 +104,7 @@ fn check_mesh(settings: &Settings) -> Verdict {
         format!("must be a power of two from 16 to {SLOTS}")
     })?;
     let replication = &settings.replication;
-    require(settings, (1..=7).contains(&replication.factor), &["replication.factor"], || "must be from 1 to 7".into())?;
+    require(settings, (1..=9).contains(&replication.factor), &["replication.factor"], || "must be from 1 to 9".into())?;
     let copies = ["replication.min_copies", "replication.factor"];
     require(settings, (1..=replication.factor).contains(&replication.min_copies), &copies, || {
         "a write cannot wait for more copies than there are, nor for none".into()
@@ -123,8 +118,8 @@ fn check_mesh(settings: &Settings) -> Verdict {
             "a node leaves the roster only after it has been given up".into()
         })?;
     }
-    require(settings, (1..=9).contains(&settings.election.voters), &["election.voters"], || {
-        "must be from 1 to 9: each vote more makes each decision slower, and five bear the loss of two".into()
+    require(settings, (1..=15).contains(&settings.election.voters), &["election.voters"], || {
+        "must be from 1 to 15: each vote more makes each decision slower, and five bear the loss of two".into()
     })
 }
 

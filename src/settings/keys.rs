@@ -56,8 +56,8 @@ macro_rules! keys {
 }
 
 keys! {
-    Mesh "clock_drift" times.clock_drift as Drift,
-    Mesh "failure_timeout" times.failure_timeout,
+    Founding "clock_drift" times.clock_drift as Drift,
+    Founding "failure_timeout" times.failure_timeout,
     Mesh "node_expiry" times.node_expiry,
     Node "node.name" node.name,
     Node "node.role" node.role,

@@ -58,7 +58,7 @@ pub struct NodeSettings {
     pub data_dir: PathBuf,
     pub zone: String,
     pub weight: u32,
-    /// None: one for each processor.
+    /// None: one for each processor but one.
     pub workers: Option<usize>,
     pub on_term: OnTerm,
     pub grace: Duration,
@@ -317,10 +317,12 @@ impl Settings {
         }
     }
 
-    /// How many worker threads: as set, else one for each processor.
+    /// How many worker threads: as set, else one for each processor but one, which the control plane, the disk and the
+    /// kernel share. A command that crosses from one worker to another costs twice one that does not (measured on two
+    /// processors), so a small machine has a single worker.
     pub fn workers(&self) -> usize {
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.node.workers.unwrap_or_else(processors).min(check::MOST_WORKERS)
+        let others = || std::thread::available_parallelism().map_or(1, |all| usize::from(all).saturating_sub(1).max(1));
+        self.node.workers.unwrap_or_else(others).min(check::MOST_WORKERS)
     }
 
     /// What an operator should know at the start: where this version does other than asked.

@@ -160,10 +160,10 @@ fn inconsistent_sets_are_refused_by_name() {
         (&[("clock_drift", "45%")], "lost beacons"),
         (&[("clock_drift", "38%")], "election"),
         (&[("clock_drift", "0")], "no two clocks"),
-        (&[("node_expiry", "5s")], "seat"),
+        (&[("node_expiry", "4s")], "seat"),
         (&[("replication.min_copies", "3"), ("replication.factor", "2")], "more copies"),
         (&[("replication.give_up", "1s")], "lease"),
-        (&[("replication.factor", "0")], "1 to 7"),
+        (&[("replication.factor", "0")], "1 to 9"),
         (&[("mesh.ranges", "1000")], "power of two"),
         (&[("mesh.ranges", "8")], "power of two"),
         (&[("client.listen", ":7234")], "one port"),
@@ -173,7 +173,7 @@ fn inconsistent_sets_are_refused_by_name() {
         (&[("node.role", "witness"), ("node.weight", "100")], "holds no data"),
         (&[("node.weight", "0")], "1 to 10000"),
         (&[("node.name", "two words")], "letters"),
-        (&[("election.voters", "0")], "1 to 9"),
+        (&[("election.voters", "0")], "1 to 15"),
         (&[("node.workers", "0")], "auto"),
     ] {
         let line = complaint(flags);

@@ -9,6 +9,8 @@
 //! (`swarm`), in which the seed does. What is not simulated: threads, sockets, files, and the postmen themselves; `node` says how
 //! the machines of one process are wired, as `actors` wires them.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod checker;
 pub mod client;
 pub mod clock;
@@ -17,5 +19,6 @@ pub mod network;
 pub mod node;
 pub mod queue;
 pub mod script;
+pub mod swarm;
 pub mod trace;
 pub mod world;

@@ -23,6 +23,9 @@ use crate::types::{Incarnation, NodeId};
 /// How many frames a connection may have under way, and a link may keep while it dials. Beyond it, the connection breaks.
 pub const FRAMES: usize = 4096;
 
+/// How many broken connections are remembered: by then both sides have noticed.
+const BROKEN: usize = 100;
+
 /// How long a dialling node waits for an answer.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -95,7 +98,7 @@ pub enum Event {
         /// Who dialled.
         from: Host,
         /// Which link.
-        link: (Host, Lane),
+        link: (NodeId, Lane),
         /// Which attempt of it.
         attempt: u64,
         /// Whether this is the end of waiting in vain.
@@ -106,7 +109,7 @@ pub enum Event {
         /// Who dials.
         from: Host,
         /// Which link.
-        link: (Host, Lane),
+        link: (NodeId, Lane),
         /// After which attempt.
         attempt: u64,
     },
@@ -167,7 +170,16 @@ pub enum News {
         /// For what.
         lane: Lane,
     },
-    /// A connection that another node had dialled broke.
+    /// Another node has dialled, and was welcomed.
+    Called {
+        /// For whom.
+        host: Host,
+        /// Who.
+        caller: Side,
+        /// For what.
+        lane: Lane,
+    },
+    /// The newest connection that another node had dialled broke.
     HungUp {
         /// For whom.
         host: Host,
@@ -247,6 +259,7 @@ struct Connection {
     /// Who dialled, and who was dialled.
     ends: [Side; 2],
     ways: [Way; 2],
+    broken: bool,
 }
 
 #[derive(Debug, Default)]
@@ -257,20 +270,17 @@ struct Way {
     cut: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum State {
-    #[default]
     Idle,
-    Dialling {
-        after_break: bool,
-    },
+    Dialling { after_break: bool },
     Open(u64),
     Resting,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Link {
-    wanted: Option<NodeId>,
+    host: Host,
     state: State,
     attempt: u64,
     failures: u32,
@@ -282,13 +292,15 @@ struct Link {
 pub struct Network {
     /// How it behaves when nothing is cut.
     pub weather: Weather,
-    links: BTreeMap<(Host, Host, Lane), Link>,
-    accepted: BTreeMap<(Host, Host, Lane), u64>,
+    links: BTreeMap<(Host, NodeId, Lane), Link>,
+    accepted: BTreeMap<(Host, NodeId, Lane), u64>,
+    /// Broken ones too, for as long as something of them is on its way.
     connections: BTreeMap<u64, Connection>,
-    parted: BTreeMap<u64, ([Side; 2], Lane)>,
     cuts: BTreeMap<(Host, Host), u64>,
     count: u64,
     broken: u64,
+    /// How many of the connections are broken.
+    fading: usize,
 }
 
 impl Network {
@@ -302,17 +314,6 @@ impl Network {
         self.broken
     }
 
-    /// The most frames under way one way on one connection that leaves this place.
-    pub fn longest(&self, from: Host) -> usize {
-        let lengths = self.connections.values().flat_map(|it| {
-            [THERE, BACK]
-                .into_iter()
-                .filter(move |way| it.ends[*way].host == from)
-                .map(|way| it.ways[way].under_way.len())
-        });
-        lengths.max().unwrap_or(0)
-    }
-
     /// Cuts one direction.
     pub fn cut(&mut self, from: Host, to: Host, context: &mut Context<'_>) {
         self.count += 1;
@@ -321,6 +322,9 @@ impl Network {
         for (id, connection) in self.connections.iter_mut() {
             let Some(way) = connection.way_from(from, to) else { continue };
             connection.ways[way].cut = cut;
+            if connection.broken {
+                continue;
+            }
             let at = context.now + between(context.random, self.weather.patience);
             context.later.push((at, Event::Patience { connection: *id, way, cut }));
         }
@@ -353,28 +357,29 @@ impl Network {
 
     /// From now on `from` keeps a link to that node at that place, and dials until it has one.
     pub fn want(&mut self, from: Host, to: Host, node: NodeId, lane: Lane, context: &mut Context<'_>) {
-        let link = self.links.entry((from, to, lane)).or_default();
-        if link.wanted == Some(node) {
+        let link = self.links.entry((from, node, lane)).or_insert_with(|| Link::to(to));
+        if link.host != to {
+            link.host = to;
+            link.failures = 0;
+        } else if !matches!(link.state, State::Idle) {
             return;
         }
-        link.wanted = Some(node);
-        link.failures = 0;
         if matches!(link.state, State::Idle | State::Resting) {
-            self.dial(from, (to, lane), false, context);
+            self.dial(from, (node, lane), false, context);
         }
     }
 
-    /// `from` keeps no links to that place any more.
-    pub fn unlink(&mut self, from: Host, to: Host, context: &mut Context<'_>) {
-        for lane in [Lane::Control, Lane::Data, Lane::Bulk] {
-            let Some(link) = self.links.remove(&(from, to, lane)) else { continue };
+    /// `from` keeps links to those alone of whom this holds.
+    pub fn keep_links(&mut self, from: Host, is_kept: impl Fn(NodeId) -> bool, context: &mut Context<'_>) {
+        let ends = |(host, node, _): &&(Host, NodeId, Lane)| *host == from && !is_kept(*node);
+        for key in self.links.keys().filter(ends).copied().collect::<Vec<_>>() {
+            let Some(link) = self.links.remove(&key) else { continue };
             if let State::Open(id) = link.state {
                 self.break_connection(id, Break::Closed, context);
             }
-            if let Some(peer) = link.wanted {
-                not_sent(from, peer, link.waiting, context);
-                context.news.push(News::Down { host: from, peer, lane });
-            }
+            let (_, peer, lane) = key;
+            not_sent(from, peer, link.waiting, context);
+            context.news.push(News::Down { host: from, peer, lane });
         }
     }
 
@@ -400,6 +405,14 @@ impl Network {
         }
         self.links.retain(|(from, ..), _| *from != host);
         self.accepted.retain(|(to, ..), _| *to != host);
+        // Nobody hears what is still on its way there.
+        for connection in self.connections.values_mut() {
+            for way in [THERE, BACK] {
+                if connection.ends[1 - way].host == host {
+                    connection.ways[way].under_way.clear();
+                }
+            }
+        }
     }
 
     /// Sends a frame by the link of its lane; dials first where there is none. While a link rests after a failure frames are
@@ -412,10 +425,8 @@ impl Network {
         frame: (Vec<u8>, Kind),
         context: &mut Context<'_>,
     ) {
-        self.count += 1;
-        let attempt = self.count;
-        let link = self.links.entry((from, to.0, lane)).or_insert_with(|| Link { attempt, ..Link::default() });
-        link.wanted = Some(to.1);
+        let link = self.links.entry((from, to.1, lane)).or_insert_with(|| Link::to(to.0));
+        link.host = to.0;
         match link.state {
             State::Open(id) => self.transmit(id, THERE, frame, context),
             State::Resting => not_sent(from, to.1, [frame], context),
@@ -426,7 +437,7 @@ impl Network {
                     link.waiting.push_back(frame);
                 }
                 if matches!(link.state, State::Idle) {
-                    self.dial(from, (to.0, lane), false, context);
+                    self.dial(from, (to.1, lane), false, context);
                 }
             }
         }
@@ -441,9 +452,7 @@ impl Network {
         frame: (Vec<u8>, Kind),
         context: &mut Context<'_>,
     ) {
-        let known = self.accepted.iter().filter(|((host, _, its), _)| (*host, *its) == (from, lane));
-        let calls = |id: &u64| self.connections.get(id).is_some_and(|it| it.ends[0].node == to);
-        match known.map(|(_, id)| *id).find(calls) {
+        match self.accepted.get(&(from, to, lane)).copied() {
             Some(id) => self.transmit(id, BACK, frame, context),
             None => not_sent(from, to, [frame], context),
         }
@@ -483,13 +492,16 @@ impl Network {
             connection.ways[way].held += 1;
             return;
         }
-        let bytes = connection.ways[way].under_way.pop_front().expect("one frame for each arrival");
+        let frame = connection.ways[way].under_way.pop_front();
+        assert!(frame.is_some() || connection.broken, "one frame for each arrival");
+        let Some(bytes) = frame else { return };
         let (from, lane) = (connection.ends[way], connection.lane);
         context.news.push(News::Frame { to, from, connection: id, lane, bytes });
     }
 
     fn on_patience(&mut self, id: u64, way: usize, cut: u64, context: &mut Context<'_>) {
-        let Some(connection) = self.connections.get(&id).filter(|it| it.ways[way].cut == cut) else { return };
+        let waits = |it: &&Connection| !it.broken && it.ways[way].cut == cut;
+        let Some(connection) = self.connections.get(&id).filter(waits) else { return };
         // Nothing is under way, so nothing is missed: TCP would not notice either.
         if connection.ways[way].under_way.is_empty() {
             let at = context.now + between(context.random, self.weather.patience);
@@ -500,46 +512,44 @@ impl Network {
     }
 
     fn on_notice(&mut self, host: Host, id: u64, context: &mut Context<'_>) {
-        let Some(([caller, called], lane)) = self.parted.get(&id).copied() else { return };
+        let Some(Connection { lane, ends: [caller, called], .. }) = self.connections.get(&id) else { return };
+        let (lane, caller, called) = (*lane, *caller, *called);
         if host != caller.host {
-            return self.hang_up(called, caller, lane, id, context);
+            // Unless a newer one has come.
+            let key = (called.host, caller.node, lane);
+            if self.accepted.get(&key) == Some(&id) {
+                self.accepted.remove(&key);
+                context.news.push(News::HungUp { host: called.host, caller, lane });
+            }
+            return;
         }
-        let Some(link) = self.links.get_mut(&(host, called.host, lane)) else { return };
+        let Some(link) = self.links.get_mut(&(host, called.node, lane)) else { return };
         if matches!(link.state, State::Open(open) if open == id) {
             link.state = State::Idle;
             context.news.push(News::Down { host, peer: called.node, lane });
-            self.dial(host, (called.host, lane), true, context);
-        }
-    }
-
-    /// The called side gives a connection up: it learnt that it is broken, or a newer one has come.
-    fn hang_up(&mut self, called: Side, caller: Side, lane: Lane, id: u64, context: &mut Context<'_>) {
-        let key = (called.host, caller.host, lane);
-        if self.accepted.get(&key) == Some(&id) {
-            self.accepted.remove(&key);
-            context.news.push(News::HungUp { host: called.host, caller, lane });
+            self.dial(host, (called.node, lane), true, context);
         }
     }
 
     fn on_dialled(
         &mut self,
         from: Host,
-        link: (Host, Lane),
+        link: (NodeId, Lane),
         attempt: u64,
         timed_out: bool,
         greet: impl FnOnce(Host, (Host, NodeId), Lane) -> Greeting,
         context: &mut Context<'_>,
     ) {
-        let blocked = self.is_cut(from, link.0) || self.is_cut(link.0, from);
         let Some(known) = self.links.get(&(from, link.0, link.1)).filter(|it| it.attempt == attempt) else { return };
-        let (State::Dialling { after_break }, Some(node)) = (&known.state, known.wanted) else { return };
-        let after_break = *after_break;
+        let State::Dialling { after_break } = known.state else { return };
+        let to = known.host;
         if timed_out {
-            return self.unreached(from, link, (node, after_break, None), context);
+            return self.unreached(from, link, (after_break, None), context);
         }
-        match if blocked { Greeting::Silent } else { greet(from, (link.0, node), link.1) } {
+        let blocked = self.is_cut(from, to) || self.is_cut(to, from);
+        match if blocked { Greeting::Silent } else { greet(from, (to, link.0), link.1) } {
             Greeting::Welcome(caller, called) => self.open(caller, called, link.1, context),
-            Greeting::Refused(refusal) => self.unreached(from, link, (node, after_break, refusal), context),
+            Greeting::Refused(refusal) => self.unreached(from, link, (after_break, refusal), context),
             Greeting::Silent => {
                 let event = Event::Dialled { from, link, attempt, timed_out: true };
                 context.later.push((context.now + DIAL_TIMEOUT, event));
@@ -548,19 +558,19 @@ impl Network {
     }
 
     fn open(&mut self, caller: Side, called: Side, lane: Lane, context: &mut Context<'_>) {
-        // Whoever calls anew has given the old connection up. The called side learns that first.
-        if let Some(old) = self.accepted.get(&(called.host, caller.host, lane)).copied() {
-            let old_caller = self.connections.get(&old).map_or(caller, |it| it.ends[0]);
+        // Whoever calls anew has given the old connection up; what is on its way there may still be heard, even later than
+        // what comes on the new one.
+        if let Some(old) = self.accepted.get(&(called.host, caller.node, lane)).copied() {
             self.break_connection(old, Break::Closed, context);
-            self.hang_up(called, old_caller, lane, old, context);
         }
         self.count += 1;
         let id = self.count;
         let way = || Way { last: context.now, ..Way::default() };
-        self.connections.insert(id, Connection { lane, ends: [caller, called], ways: [way(), way()] });
-        self.accepted.insert((called.host, caller.host, lane), id);
+        self.connections.insert(id, Connection { lane, ends: [caller, called], ways: [way(), way()], broken: false });
+        self.accepted.insert((called.host, caller.node, lane), id);
+        context.news.push(News::Called { host: called.host, caller, lane });
         context.news.push(News::Up { host: caller.host, peer: called.node, lane });
-        let link = self.links.get_mut(&(caller.host, called.host, lane)).expect("it was dialled");
+        let link = self.links.get_mut(&(caller.host, called.node, lane)).expect("it was dialled");
         link.state = State::Open(id);
         link.failures = 0;
         for frame in std::mem::take(&mut link.waiting) {
@@ -568,9 +578,9 @@ impl Network {
         }
         // Who calls is there: no need to wait any longer before calling back.
         for lane in [Lane::Control, Lane::Data, Lane::Bulk] {
-            let resting = self.links.get(&(called.host, caller.host, lane));
+            let resting = self.links.get(&(called.host, caller.node, lane));
             if resting.is_some_and(|link| matches!(link.state, State::Resting)) {
-                self.dial(called.host, (caller.host, lane), false, context);
+                self.dial(called.host, (caller.node, lane), false, context);
             }
         }
     }
@@ -578,8 +588,8 @@ impl Network {
     fn unreached(
         &mut self,
         from: Host,
-        link: (Host, Lane),
-        how: (NodeId, bool, Option<PeerRefusal>),
+        link: (NodeId, Lane),
+        how: (bool, Option<PeerRefusal>),
         context: &mut Context<'_>,
     ) {
         let known = self.links.get_mut(&(from, link.0, link.1)).expect("it was dialled");
@@ -589,12 +599,12 @@ impl Network {
         let pause = (REDIAL.0 * 2u32.saturating_pow(known.failures - 1)).min(REDIAL.1);
         let at = context.now + pause + between(context.random, (Duration::ZERO, pause / 4));
         context.later.push((at, Event::Redial { from, link, attempt: known.attempt }));
-        let (peer, after_break, refusal) = how;
+        let (peer, (after_break, refusal)) = (link.0, how);
         context.news.push(News::Unreached { host: from, peer, lane: link.1, after_break, refusal });
         not_sent(from, peer, waiting, context);
     }
 
-    fn dial(&mut self, from: Host, link: (Host, Lane), after_break: bool, context: &mut Context<'_>) {
+    fn dial(&mut self, from: Host, link: (NodeId, Lane), after_break: bool, context: &mut Context<'_>) {
         // Attempts are numbered throughout, so that what is on its way for a link that was dropped is known as such.
         self.count += 1;
         let attempt = self.count;
@@ -609,7 +619,7 @@ impl Network {
     fn transmit(&mut self, id: u64, way: usize, frame: (Vec<u8>, Kind), context: &mut Context<'_>) {
         let delay = self.weather.draw(context.random);
         // Broken, and the sender does not know it yet: lost.
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id).filter(|it| !it.broken) else { return };
         let (from, to) = (connection.ends[way], connection.ends[1 - way]);
         let on = &mut connection.ways[way];
         if on.under_way.len() >= FRAMES {
@@ -628,12 +638,22 @@ impl Network {
         }
     }
 
+    /// What was handed to the connection before may still arrive, wholly or in part: a process that ends leaves it to its
+    /// operating system, and a reset loses it.
     fn break_connection(&mut self, id: u64, how: Break, context: &mut Context<'_>) {
-        let Some(Connection { lane, ends, .. }) = self.connections.remove(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id).filter(|it| !it.broken) else { return };
         self.broken += 1;
-        self.parted.insert(id, (ends, lane));
-        if self.parted.len() > 10_000 {
-            self.parted.pop_first();
+        connection.broken = true;
+        let ends = connection.ends;
+        let mut last = context.now;
+        for way in &mut connection.ways {
+            let left = match how {
+                Break::Closed if way.cut == 0 && context.random.gen_ratio(1, 2) => way.under_way.len(),
+                Break::Closed if way.cut == 0 => context.random.gen_range(0..=way.under_way.len()),
+                _ => 0,
+            };
+            way.under_way.truncate(left);
+            last = last.max(way.last);
         }
         for (host, other) in [(ends[0].host, ends[1].host), (ends[1].host, ends[0].host)] {
             let told = matches!(how, Break::Closed) && !self.is_cut(other, host);
@@ -641,8 +661,26 @@ impl Network {
                 true => between(context.random, (Duration::from_micros(20), Duration::from_millis(3))),
                 false => between(context.random, self.weather.patience),
             };
-            context.later.push((context.now + after, Event::Notice { host, connection: id }));
+            let at = (context.now + after).max(last);
+            context.later.push((at, Event::Notice { host, connection: id }));
         }
+        self.forget_broken();
+    }
+
+    fn forget_broken(&mut self) {
+        self.fading += 1;
+        if self.fading > 2 * BROKEN {
+            let mut broken: Vec<u64> = self.connections.iter().filter(|(_, it)| it.broken).map(|(id, _)| *id).collect();
+            broken.truncate(broken.len().saturating_sub(BROKEN));
+            self.fading -= broken.len();
+            broken.into_iter().for_each(|id| drop(self.connections.remove(&id)));
+        }
+    }
+}
+
+impl Link {
+    fn to(host: Host) -> Self {
+        Self { host, state: State::Idle, attempt: 0, failures: 0, waiting: VecDeque::new() }
     }
 }
 
@@ -815,8 +853,8 @@ mod tests {
         let connection = connection.unwrap();
         pair.act(|network, context| network.send_back(connection, vec![7], context));
         assert_eq!(frames(&pair.run(SECOND)), [7]);
+        pair.act(|network, context| network.keep_links(A, |_| false, context));
         pair.act(|network, context| network.send_back(connection, vec![8], context));
-        pair.act(|network, context| network.unlink(A, B, context));
         assert_eq!(frames(&pair.run(SECOND)), [0; 0]);
         pair.send(2);
         assert_eq!(frames(&pair.run(SECOND)), [2]);

@@ -1,11 +1,12 @@
 //! One process of a made-up world: the machines of production, wired as `actors` wires them.
 //!
-//! A node is its machines and the mail between them. [`Mail`] names who can be told what; [`Node::route`]s say, machine by
+//! A node is its machines and the mail between them. [`Mail`] names who can be told what; its routes say, machine by
 //! machine, to whom each effect goes, either to another machine here or out of the process ([`Out`]). Mail is delivered in the
 //! order in which it was written, at one instant; a machine may be made to stall, and its mail then waits, as that of an actor
 //! does whose thread is busy.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,8 +111,10 @@ struct Asked {
     left: usize,
 }
 
+/// What one store gets of a batch: where each command stood in it, and the commands.
+type Part = (Vec<(u32, RangeId)>, Vec<Request>);
+
 /// One process.
-#[derive(Debug)]
 pub struct Node {
     /// How it began.
     pub setup: Setup,
@@ -202,12 +205,18 @@ impl Node {
             election::Config { me, role, timing: settings.timing, voters: settings.voters, seed: self.setup.seed ^ 3 };
         self.mesh = Some(mesh);
         self.joining = None;
+        self.ownership = Ownership::new(self.setup.candidate.clone(), self.setup.seed ^ 2).of_mesh(mesh);
         self.election = Some(Election::new(config, recovered, now));
     }
 
     /// The mesh this node belongs to, once it knows it.
     pub fn mesh(&self) -> Option<MeshId> {
         self.mesh
+    }
+
+    /// What sessions go by: what was adopted, which may hold news of a commander that the log has not brought yet.
+    pub fn known(&self) -> Option<&Arc<Published>> {
+        self.adopted.as_ref().map(|adoption| &adoption.published).or(self.published.as_ref())
     }
 
     /// Who this is.
@@ -221,49 +230,50 @@ impl Node {
         self.deliver(now, out);
     }
 
-    /// Tells each machine whose deadline has come.
+    /// Tells each machine whose deadline has come. It must then wait for something else, or for a later instant.
     pub fn on_timer(&mut self, now: Now, out: &mut Vec<Out>) {
-        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now.instant);
-        let mut timers = Vec::new();
-        if self.joining.as_ref().is_some_and(|it| due(it.deadline())) {
-            timers.push(Mail::Joining(joining::Input::Timer));
+        let stores = (0..self.stores.len()).map(Room::Store);
+        let rooms = [Room::Joining, Room::Election, Room::Heartbeat, Room::Ownership, Room::Door];
+        for room in rooms.into_iter().chain(stores).collect::<Vec<_>>() {
+            let due = |deadline: &Instant| *deadline <= now.instant;
+            let Some(deadline) = self.deadline_of(room).filter(due) else { continue };
+            self.hear(self.timer_of(room), now, out);
+            if let Some(next) = self.deadline_of(room).filter(due) {
+                assert!(next > deadline, "{room:?} was told that its deadline {deadline} has come, and wants {next}");
+            }
         }
-        if self.election.as_ref().is_some_and(|it| due(it.deadline())) {
-            timers.push(Mail::Election(election::Input::Timer));
+    }
+
+    fn timer_of(&self, room: Room) -> Mail {
+        match room {
+            Room::Joining => Mail::Joining(joining::Input::Timer),
+            Room::Election => Mail::Election(election::Input::Timer),
+            Room::Heartbeat => Mail::Heartbeat(heartbeat::Input::Timer),
+            Room::Ownership => Mail::Ownership(ownership::Input::Timer),
+            Room::Store(worker) => Mail::Store(worker, store::Input::Timer),
+            Room::Door => Mail::Door(door::Input::Timer),
         }
-        if due(self.heartbeat.deadline()) {
-            timers.push(Mail::Heartbeat(heartbeat::Input::Timer));
+    }
+
+    fn deadline_of(&self, room: Room) -> Option<Instant> {
+        if !self.stalled.is_empty() && self.stalled.contains_key(&room) {
+            return None;
         }
-        if due(self.ownership.deadline()) {
-            timers.push(Mail::Ownership(ownership::Input::Timer));
-        }
-        for (worker, store) in self.stores.iter().enumerate().filter(|(_, store)| due(store.deadline())) {
-            let _ = store;
-            timers.push(Mail::Store(worker, store::Input::Timer));
-        }
-        if due(self.door.deadline()) {
-            timers.push(Mail::Door(door::Input::Timer));
-        }
-        for timer in timers.into_iter().filter(|mail| !self.stalled.contains_key(&mail.room())) {
-            self.hear(timer, now, out);
+        match room {
+            Room::Joining => self.joining.as_ref().and_then(Machine::deadline),
+            Room::Election => self.election.as_ref().and_then(Machine::deadline),
+            Room::Heartbeat => self.heartbeat.deadline(),
+            Room::Ownership => self.ownership.deadline(),
+            Room::Store(worker) => self.stores[worker].deadline(),
+            Room::Door => self.door.deadline(),
         }
     }
 
     /// When a machine wants to be told that time has passed.
     pub fn deadline(&self) -> Option<Instant> {
-        let awake = |room: Room, deadline: Option<Instant>| deadline.filter(|_| !self.stalled.contains_key(&room));
-        let stores = self.stores.iter().enumerate();
-        [
-            awake(Room::Joining, self.joining.as_ref().and_then(Machine::deadline)),
-            awake(Room::Election, self.election.as_ref().and_then(Machine::deadline)),
-            awake(Room::Heartbeat, self.heartbeat.deadline()),
-            awake(Room::Ownership, self.ownership.deadline()),
-            awake(Room::Door, self.door.deadline()),
-        ]
-        .into_iter()
-        .chain(stores.map(|(worker, store)| awake(Room::Store(worker), store.deadline())))
-        .flatten()
-        .min()
+        let stores = (0..self.stores.len()).map(Room::Store);
+        let rooms = [Room::Joining, Room::Election, Room::Heartbeat, Room::Ownership, Room::Door];
+        rooms.into_iter().chain(stores).filter_map(|room| self.deadline_of(room)).min()
     }
 
     /// Another node says something.
@@ -314,6 +324,14 @@ impl Node {
         }
     }
 
+    /// A peer has called by the data lane, or its call has ended: what it said to our stores may be lost.
+    pub fn on_call(&mut self, peer: NodeId, up: bool, now: Now, out: &mut Vec<Out>) {
+        for worker in 0..self.stores.len() {
+            let input = if up { store::Input::LinkUp(peer) } else { store::Input::LinkDown(peer) };
+            self.hear(Mail::Store(worker, input), now, out);
+        }
+    }
+
     /// A machine's mail waits from now on.
     pub fn stall(&mut self, room: Room) {
         self.stalled.entry(room).or_default();
@@ -338,7 +356,12 @@ impl Node {
     /// What waits here: what kind, how many.
     pub fn queues(&self) -> Vec<(&'static str, usize)> {
         let stalled = self.stalled.values().map(VecDeque::len).max().unwrap_or(0);
-        vec![("batches asked of stores", self.asked.len()), ("letters to one machine", stalled)]
+        let held = self.stores.iter().map(Store::waiting).sum();
+        vec![
+            ("batches asked of stores", self.asked.len()),
+            ("letters to one machine", stalled),
+            ("commands and answers waiting in stores", held),
+        ]
     }
 
     fn worker(&self, range: RangeId) -> usize {
@@ -438,11 +461,11 @@ impl Node {
                 self.mail.push_back(Mail::Election(election::Input::Confirm { ask }));
             }
             heartbeat::Effect::Adopt(adoption) => {
-                self.to_stores(|| store::Input::Adopt(adoption.clone()));
+                self.tell_stores(|| store::Input::Adopt(adoption.clone()));
                 self.mail.push_back(Mail::Door(door::Input::Adopt(adoption.clone())));
                 self.mail.push_back(Mail::Ownership(ownership::Input::Adopt(adoption)));
             }
-            heartbeat::Effect::Leases(leases) => self.to_stores(|| store::Input::Leases(leases.clone())),
+            heartbeat::Effect::Leases(leases) => self.tell_stores(|| store::Input::Leases(leases.clone())),
             heartbeat::Effect::Hears(nodes) => {
                 self.mail.push_back(Mail::Election(election::Input::Hears(nodes)));
             }
@@ -451,6 +474,9 @@ impl Node {
             }
             heartbeat::Effect::Alive { node, incarnation, ailing } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Alive { node, incarnation, ailing }));
+            }
+            heartbeat::Effect::Apart { by, about } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Apart { by, about }));
             }
             heartbeat::Effect::Expired { node, incarnation, silent_for } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Expired { node, incarnation, silent_for }));
@@ -472,7 +498,7 @@ impl Node {
                 self.mail.push_back(Mail::Store(self.worker(range), store::Input::Park { range, epoch }));
             }
             ownership::Effect::Vouch { id, ranges } => {
-                self.to_stores(|| store::Input::Vouch { id, ranges: ranges.clone() });
+                self.tell_stores(|| store::Input::Vouch { id, ranges: ranges.clone() });
             }
             ownership::Effect::Note(event) => out.push(Out::Note(event)),
             ownership::Effect::BeginAgain(reason) => out.push(Out::BeginAgain(reason)),
@@ -509,7 +535,7 @@ impl Node {
         }
     }
 
-    fn to_stores(&mut self, input: impl Fn() -> store::Input) {
+    fn tell_stores(&mut self, input: impl Fn() -> store::Input) {
         self.mail.extend((0..self.stores.len()).map(|worker| Mail::Store(worker, input())));
     }
 
@@ -534,7 +560,7 @@ impl Node {
 
     /// A batch goes to the stores in parts, each its own.
     fn ask_stores(&mut self, asker: Asker, requests: Vec<Request>) {
-        let mut parts: BTreeMap<usize, (Vec<(u32, RangeId)>, Vec<Request>)> = BTreeMap::new();
+        let mut parts: BTreeMap<usize, Part> = BTreeMap::new();
         for (place, request) in requests.into_iter().enumerate() {
             let part = parts.entry(self.worker(request.range)).or_default();
             part.0.push((place as u32, request.range));
@@ -571,6 +597,12 @@ impl Node {
                 }
             }
         }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("setup", &self.setup).field("published", &self.published).finish_non_exhaustive()
     }
 }
 

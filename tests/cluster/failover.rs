@@ -55,7 +55,7 @@ fn until_another_rules(mesh: &Mesh, lost: usize, term: u64, since: Instant) -> D
 fn report(what: &str, mut times: Vec<Duration>, limit: Duration, but: usize) {
     times.sort();
     let late = times.iter().filter(|time| **time > limit).count();
-    println!(
+    eprintln!(
         "{what}: {} rounds, median {:?}, longest {:?}, {late} over {limit:?}",
         times.len(),
         times[times.len() / 2],
@@ -115,6 +115,7 @@ fn ranges_of_a_killed_drone_are_served_by_several_others() {
     let mut times = Vec::new();
     for _ in 0..rounds {
         mesh.until_well(0, 5, Duration::from_secs(60));
+        mesh.until_spread(0, Duration::from_secs(60));
         let (commander, _) = mesh.commander(&all);
         let victim = (commander + 2) % 5;
         let door = (commander + 1) % 5;

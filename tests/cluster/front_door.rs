@@ -59,6 +59,7 @@ fn any_node_takes_any_key_and_names_the_commander() {
 #[test]
 fn cluster_door_moves_and_pipelines_keep_their_order() {
     let mesh = Mesh::start(3);
+    mesh.until_spread(0, Duration::from_secs(30));
     // The cluster door answers for what its node heads, and names the right door for the rest.
     let (mut answered, mut moved) = (0, 0);
     let mut door = Client::connect(&mesh.nodes[0].cluster, Duration::from_secs(3)).expect("a door");

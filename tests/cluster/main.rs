@@ -1,7 +1,7 @@
 //! Stories with real processes and real sockets: what a user would see, asked from outside.
 //!
-//! One mesh at a time, since times are measured. `KEYVAL_ROUNDS=20 cargo test --release --test cluster` measures what the
-//! README promises; without it each story plays a few rounds.
+//! One mesh at a time, since times are measured. Each story plays a few rounds; what the README promises is measured with
+//! `make build` and then `KEYVAL_BINARY=$PWD/target/release/keyval KEYVAL_ROUNDS=20 cargo test --test cluster -- --nocapture`.
 
 mod client;
 mod failover;

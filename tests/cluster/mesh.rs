@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -24,7 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug, Deserialize)]
 pub struct Node {
     pub name: String,
-    pub id: String,
     pub pid: i32,
     pub client: String,
     pub cluster: String,
@@ -128,9 +127,10 @@ impl Mesh {
         (0..self.nodes.len()).filter(|node| *node != than).collect()
     }
 
-    /// kill -9.
+    /// kill -9, and waits until the process has let go of its doors.
     pub fn kill(&self, node: usize) {
         signal(self.nodes[node].pid, "KILL");
+        until_gone(self.nodes[node].pid);
     }
 
     /// SIGSTOP.
@@ -156,7 +156,6 @@ impl Mesh {
         let (offset, name) = (place as u16, format!("node-{}", place + 1));
         let door = |base: u16| format!("127.0.0.1:{}", self.port + base + offset);
         let mut node = Node {
-            id: String::new(),
             pid: 0,
             client: door(0),
             cluster: door(1000),
@@ -203,9 +202,8 @@ impl Mesh {
 
     /// Ends the processes of all nodes at once, by kill -9, then `keyval local` itself.
     pub fn kill_all(&mut self) {
-        for node in &self.nodes {
-            signal(node.pid, "KILL");
-        }
+        self.nodes.iter().for_each(|node| signal(node.pid, "KILL"));
+        self.nodes.iter().for_each(|node| until_gone(node.pid));
         let _ = self.local.wait();
     }
 
@@ -232,6 +230,25 @@ impl Mesh {
         until(&format!("{roster} nodes, and all is well"), within, || {
             self.roster_size(node) == Some(roster) && self.is_well(node)
         });
+    }
+
+    /// Waits until each node of the roster heads its share of the ranges, within 5 % or one range.
+    pub fn until_spread(&self, node: usize, within: Duration) {
+        until("ranges are spread", within, || {
+            let Some(nodes) = self.ctl(node, &["nodes"]) else { return false };
+            let heads: Vec<f64> =
+                nodes["nodes"].as_array().into_iter().flatten().filter_map(|node| node["heads"].as_f64()).collect();
+            let share = 1024.0 / heads.len().max(1) as f64;
+            heads.len() == self.nodes.len()
+                && heads.iter().all(|heads| (heads - share).abs() <= (share / 20.0).max(1.0))
+        });
+    }
+
+    /// The incarnation of a node that another one knows.
+    pub fn incarnation(&self, at: usize, node: usize) -> Option<u64> {
+        let nodes = self.ctl(at, &["nodes"])?;
+        let name = &self.nodes[node].name;
+        nodes["nodes"].as_array()?.iter().find(|one| one["name"] == name.as_str())?["incarnation"].as_u64()
     }
 
     /// How many nodes are on the roster, as a node sees it.
@@ -275,9 +292,10 @@ impl Drop for Mesh {
     }
 }
 
-/// The binary under test.
+/// The binary under test: the one built with the tests, or another that `KEYVAL_BINARY` names.
 pub fn binary() -> &'static str {
-    env!("CARGO_BIN_EXE_keyval")
+    static BINARY: OnceLock<String> = OnceLock::new();
+    BINARY.get_or_init(|| std::env::var("KEYVAL_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_keyval").to_owned()))
 }
 
 /// Looks again and again until `condition` holds; panics when it does not within `limit`. Returns how long it took.
@@ -311,9 +329,18 @@ fn local(nodes: usize, port: u16, folder: &Path, environment: &[(String, String)
         .expect("keyval local starts")
 }
 
+/// Whether a living process of this number runs our binary. One that has ended, but was not waited for, has none.
+fn is_ours(pid: i32) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new(binary()))
+}
+
+fn until_gone(pid: i32) {
+    until("a killed process is gone", Duration::from_secs(5), || !is_ours(pid));
+}
+
 fn signal(pid: i32, name: &str) {
     // A number may have been given to somebody else's process meanwhile: only our own binary is ever signalled.
-    if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new(binary())) {
+    if is_ours(pid) {
         let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
     }
 }

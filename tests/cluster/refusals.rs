@@ -89,8 +89,9 @@ fn a_wrong_start_says_why_and_touches_nothing() {
     mesh.kill(1);
     let copy = mesh.folder().join("copy");
     copy_folder(&mesh.nodes[1].data_dir, &copy);
+    let before = mesh.incarnation(0, 1);
     mesh.restart(1);
-    mesh.until_well(0, 3, Duration::from_secs(30));
+    until("the original is back", Duration::from_secs(20), || mesh.incarnation(0, 1) > before && mesh.is_well(1));
     let mut node = spare(&mesh);
     node.data_dir = copy;
     let (code, said) = ends_by_itself(mesh.command(&node, &join));

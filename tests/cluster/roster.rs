@@ -29,12 +29,7 @@ fn three_to_nine_to_three_and_then_the_commander_is_killed() {
     }
     mesh.until_well(0, 9, Duration::from_secs(90));
     // They took their shares by themselves, and no key was lost on the way.
-    until("ranges are spread over nine", Duration::from_secs(90), || {
-        let Some(nodes) = mesh.ctl(0, &["nodes"]) else { return false };
-        let held: Vec<u64> =
-            nodes["nodes"].as_array().into_iter().flatten().filter_map(|node| node["heads"].as_u64()).collect();
-        held.len() == 9 && held.iter().all(|heads| heads.abs_diff(114) <= 6)
-    });
+    mesh.until_spread(0, Duration::from_secs(90));
     for key in 0..200 {
         let reply = mesh.ask(key % 9, &["GET", &format!("k{key}")]).expect("a reply");
         assert_eq!(reply, Reply::Bulk(format!("v{key}")), "k{key}");

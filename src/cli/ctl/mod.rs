@@ -7,7 +7,8 @@ mod render;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -19,6 +20,9 @@ use crate::messages::status::{Explanation, Location, Map, Nodes, OrderDone, Stat
 
 /// Longer than any order takes to reach the commander and to be agreed.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks of a watcher.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Whom to ask, and what.
 #[derive(Debug, Args)]
@@ -132,9 +136,10 @@ impl Asked<'_> {
         Ok(is_well(&answer))
     }
 
-    /// Asks again and again. The node holds the answer until something happens, so this is no busy loop.
+    /// Asks again and again. The node holds the answer until something happens.
     fn watch(&mut self, mut after: u64, once: bool) -> Result<bool, ClientError> {
         loop {
+            let asked = Instant::now();
             let watched: Watched = self.client.json(&["MESH", "WATCH", &after.to_string()])?;
             if watched.missed > 0 && !self.json {
                 say_to(self.output, format_args!("({} earlier events are not remembered any more)", watched.missed));
@@ -145,6 +150,10 @@ impl Asked<'_> {
             after = watched.last;
             if once {
                 return Ok(true);
+            }
+            // One that does not hold it is not to be asked as fast as it can answer.
+            if watched.events.is_empty() && asked.elapsed() < LOOK {
+                thread::sleep(LOOK); // between looks
             }
         }
     }
@@ -158,7 +167,6 @@ fn to_json<T: Serialize>(value: &T) -> String {
 mod tests {
     use std::io::Read;
     use std::net::TcpListener;
-    use std::thread;
 
     use super::*;
     use crate::messages::status::{NodeCounts, NodeName, RangeCounts};

@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=500))]
     nodes: u16,
     /// How many holders each range should have (replication.factor).
-    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=7))]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=9))]
     copies: Option<u8>,
     /// Plain door of the first node; the next nodes have the next ports. Cluster doors are 1000 above, consoles 2000, peer
     /// doors 10000.

@@ -17,12 +17,11 @@ use crate::types::{NodeId, RangeId, Slot};
 /// Before a node knows a dictionary there is nothing to tell.
 pub(super) const NO_MESH: &str = "NOMESH this node belongs to no mesh yet; MESH STATUS says what it waits for";
 
-/// The member that serves a range: listed as head in the life the roster lists, and up.
+/// The member that serves a range: listed as head in its present life, and heard by the commander.
 pub(super) fn served_by<'a>(dictionary: &'a Dictionary, chain: &Chain) -> Option<&'a Member> {
     let head = chain.head()?;
     let member = dictionary.roster.get(&head.node)?;
-    let listed = member.node.incarnation == head.incarnation && member.dead.is_none_or(|dead| dead < head.incarnation);
-    (listed && matches!(member.standing, Standing::Up | Standing::Draining)).then_some(member)
+    (member.serves() && !dictionary.is_dead(head.node, head.incarnation)).then_some(member)
 }
 
 /// This node's id and name.
@@ -51,12 +50,8 @@ pub(super) fn standing(standing: Standing) -> &'static str {
     }
 }
 
-pub(super) fn name_of(dictionary: &Dictionary, node: NodeId) -> String {
-    dictionary.roster.get(&node).map_or_else(|| node.to_string(), |member| member.node.name.clone())
-}
-
 pub(super) fn node_name(dictionary: &Dictionary, node: NodeId) -> NodeName {
-    NodeName { id: node.to_string(), name: name_of(dictionary, node) }
+    NodeName { id: node.to_string(), name: dictionary.name_of(node) }
 }
 
 /// The commander with its door, while the roster lists it.
@@ -81,12 +76,9 @@ pub(super) fn count_nodes(agreed: &Published) -> NodeCounts {
 }
 
 pub(super) fn count_ranges(dictionary: &Dictionary) -> RangeCounts {
-    let mut counts = RangeCounts { total: dictionary.chains.len(), ..RangeCounts::default() };
+    let (total, unserved) = (dictionary.chains.len(), dictionary.unserved());
+    let mut counts = RangeCounts { total, unserved, served: total - unserved, ..RangeCounts::default() };
     for (_, chain) in dictionary.ranges() {
-        match served_by(dictionary, chain) {
-            Some(_) => counts.served += 1,
-            None => counts.unserved += 1,
-        }
         counts.loading += usize::from(has(chain, HolderState::Loading));
         counts.leaving += usize::from(has(chain, HolderState::Leaving));
     }
@@ -235,7 +227,7 @@ pub fn locate(view: &View<'_>, key: &[u8]) -> Result<Location, String> {
 fn holders(dictionary: &Dictionary, chain: &Chain) -> Vec<HolderStatus> {
     let status = |holder: &crate::messages::ownership::Holder| HolderStatus {
         id: holder.node.to_string(),
-        name: name_of(dictionary, holder.node),
+        name: dictionary.name_of(holder.node),
         state: holder_state(holder.state).to_owned(),
     };
     chain.holders.iter().map(status).collect()

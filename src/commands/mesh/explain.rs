@@ -1,10 +1,9 @@
 //! `MESH EXPLAIN`: how a range or a node stands, and what led to it.
 
 use super::View;
-use super::describe::{self, NO_MESH, holder_state, name_of, role, served_by, standing};
+use super::describe::{self, NO_MESH, holder_state, role, served_by, standing};
 use crate::machines::dictionary::Dictionary;
 use crate::machines::election::Published;
-use crate::messages::ownership::Cause;
 use crate::messages::status::{EventStatus, Explanation};
 use crate::types::{NodeId, RangeId, SLOTS, Slot};
 
@@ -61,12 +60,12 @@ fn explain_range(view: &View<'_>, agreed: &Published, range: RangeId) -> Explana
             Some(member) => format!("listed in life {}, lives in {}", holder.incarnation, member.node.incarnation),
             None => "not on the roster".to_owned(),
         };
-        now.push(format!("{part} {}: {}, {life}", name_of(dictionary, holder.node), holder_state(holder.state)));
+        now.push(format!("{part} {}: {}, {life}", dictionary.name_of(holder.node), holder_state(holder.state)));
     }
     for former in &chain.former {
         now.push(format!(
             "former member {}, until epoch {}: may still have its copy, unread",
-            name_of(dictionary, former.node),
+            dictionary.name_of(former.node),
             former.until
         ));
     }
@@ -74,7 +73,7 @@ fn explain_range(view: &View<'_>, agreed: &Published, range: RangeId) -> Explana
         Some(member) => format!("served by {} ({})", member.node.name, member.node.addresses.client),
         None => "served by nobody; MESH STATUS says what is done about it".to_owned(),
     });
-    now.push(format!("it is so because {}", because(dictionary, &chain.cause)));
+    now.push(format!("last change: {}", dictionary.words(&chain.cause)));
     let events = newest(view.chronicle.about_range(range).map(|recorded| describe::event(view, recorded)).collect());
     Explanation { what: format!("range {range}, slots {first} to {last}"), now, events }
 }
@@ -107,26 +106,4 @@ fn explain_node(view: &View<'_>, agreed: &Published, node: NodeId) -> Explanatio
 fn newest(mut events: Vec<EventStatus>) -> Vec<EventStatus> {
     events.drain(..events.len().saturating_sub(TOLD));
     events
-}
-
-/// A cause in words that follow "because".
-fn because(dictionary: &Dictionary, cause: &Cause) -> String {
-    let name = |node: &NodeId| name_of(dictionary, *node);
-    match cause {
-        Cause::Founded => "the mesh was founded so".into(),
-        Cause::Placement => "placement gave it to this holder, for an even share".into(),
-        Cause::Lost { node, evidence } => format!("{} was lost: {evidence}", name(node)),
-        Cause::Restarted(node) => format!("{} started anew, without its memory", name(node)),
-        Cause::Expired(node) => format!("{} was silent for so long that it was given up", name(node)),
-        Cause::Dropped(node) => format!("an operator dropped {}", name(node)),
-        Cause::CaughtUp(node) => format!("{} has been sent all of it", name(node)),
-        Cause::HandedOver { from, to } => format!("{} handed over to {}", name(from), name(to)),
-        Cause::CalledOff => "a hand-over was called off".into(),
-        Cause::Left(node) => format!("{} has left it to others", name(node)),
-        Cause::BegunAnew { from, lost } => {
-            let lost: Vec<String> = lost.iter().map(name).collect();
-            let from = from.as_ref().map_or_else(|| "empty".into(), |node| format!("from the copy of {}", name(node)));
-            format!("all who held it were gone ({}): begun anew, {from}", lost.join(", "))
-        }
-    }
 }

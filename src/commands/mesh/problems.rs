@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::View;
-use super::describe::{has, name_of, runs, served_by};
+use super::describe::{has, runs, served_by};
 use crate::machines::dictionary::Dictionary;
 use crate::machines::election::Published;
 use crate::messages::ownership::{Chain, HolderState, Member, OnTotalLoss, Role, Standing};
@@ -126,7 +126,7 @@ fn unserved(agreed: &Published, found: &mut Vec<Problem>) {
         }
     }
     for (head, ranges) in waiting {
-        let whose = head.map(|node| format!(", headed by {}", name_of(dictionary, node))).unwrap_or_default();
+        let whose = head.map(|node| format!(", headed by {}", dictionary.name_of(node))).unwrap_or_default();
         let what = format!("{}{whose}: not served", count(&ranges));
         found.push(problem(true, "ranges-unserved", what, unserved_doing(agreed, head)));
     }
@@ -193,7 +193,7 @@ fn under_way(dictionary: &Dictionary, found: &mut Vec<Problem>) {
             chain.holders.iter().find(|holder| holder.state == HolderState::Loading).map(|holder| holder.node)
         };
         let to: BTreeSet<NodeId> = dictionary.ranges().filter_map(joiners).collect();
-        let to: Vec<String> = to.iter().map(|node| name_of(dictionary, *node)).collect();
+        let to: Vec<String> = to.iter().map(|node| dictionary.name_of(*node)).collect();
         let what = format!("{}: being copied to {}", count(&loading), to.join(", "));
         found.push(problem(false, "ranges-loading", what, "whoever has them serves them meanwhile"));
     }
@@ -251,7 +251,7 @@ fn addresses(view: &View<'_>, dictionary: &Dictionary, found: &mut Vec<Problem>)
 fn ailing(view: &View<'_>, found: &mut Vec<Problem>) {
     for (node, ails) in view.ailing.iter().filter(|(_, ails)| !ails.is_empty()) {
         let name = match view.published {
-            Some(agreed) => name_of(&agreed.dictionary, *node),
+            Some(agreed) => agreed.dictionary.name_of(*node),
             None => node.to_string(),
         };
         found.push(problem(true, "node-ailing", format!("{name}: {}", ails.join("; ")), "its log says more"));

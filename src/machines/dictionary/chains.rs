@@ -223,7 +223,10 @@ impl Dictionary {
             entry.2.push(*range);
         }
         let event = |(text, (kind, node, ranges)): (String, (EventKind, Option<NodeId>, Vec<RangeId>))| {
-            let text = format!("{} ranges: {text}", ranges.len());
+            let text = match ranges.len() {
+                1 => format!("1 range: {text}"),
+                many => format!("{many} ranges: {text}"),
+            };
             self.event(kind, node, ranges, text)
         };
         told.into_iter().map(event).collect()

@@ -5,7 +5,7 @@
 
 use crate::machines::dictionary::{Dictionary, Gone};
 use crate::messages::events::{Event, EventKind};
-use crate::messages::ownership::{Candidate, Cause, Member, Standing};
+use crate::messages::ownership::{Candidate, Cause, Member, Role, Standing};
 use crate::types::{Incarnation, NodeId};
 
 /// How many nodes a roster may have. Far above any mesh we know of; keeps a flood of strangers from growing the log.
@@ -82,7 +82,7 @@ impl Dictionary {
             return Err(format!("{} is on the roster just so", node.name));
         }
         let text = match known {
-            None => format!("{} admitted as {:?} at {}", node.name, node.role, node.addresses.peer),
+            None => format!("{} admitted as {}; peers reach it at {}", node.name, word(node.role), node.addresses.peer),
             Some(member) if member.node.incarnation == node.incarnation => {
                 format!("{} changed what it says of itself; peers reach it at {}", node.name, node.addresses.peer)
             }
@@ -201,6 +201,13 @@ impl Dictionary {
         taken.sort_unstable();
         let free = taken.iter().enumerate().find(|(place, index)| *place != **index as usize);
         free.map_or(taken.len(), |(place, _)| place) as u16
+    }
+}
+
+fn word(role: Role) -> &'static str {
+    match role {
+        Role::Drone => "drone",
+        Role::Witness => "witness",
     }
 }
 

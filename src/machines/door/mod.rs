@@ -303,11 +303,9 @@ impl Door {
         }
     }
 
-    /// Whether this life is on the roster and not known to be dead.
+    /// Whether this life is on the roster and not known to be over.
     fn may_live(&self, node: NodeId, incarnation: Incarnation) -> bool {
-        let roster = self.adoption.as_ref().map(|adoption| &adoption.published.dictionary.roster);
-        let member = roster.and_then(|roster| roster.get(&node));
-        member.is_some_and(|member| member.dead.is_none_or(|dead| dead < incarnation))
+        self.adoption.as_ref().is_some_and(|adoption| !adoption.published.dictionary.is_dead(node, incarnation))
     }
 
     fn traffic_of(&mut self, range: RangeId) -> &mut Traffic {

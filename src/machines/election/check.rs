@@ -85,6 +85,10 @@ fn append(message: &ElectionMessage, known: &Known<'_>) -> Result<(), Fault> {
     if known.leads && message.term.0 == known.term {
         return Err(Refused("another commander in this term"));
     }
+    // The library takes a place outside of its log for one of term zero.
+    if (message.index == 0) != (message.log_term == 0) {
+        return Err(Refused("a place without a term"));
+    }
     let (mut index, mut term) = (message.index, message.log_term);
     for Entry { index: next, term: of, .. } in &message.entries {
         if *next != index + 1 || of.0 < term || of.0 > message.term.0 {

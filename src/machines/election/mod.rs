@@ -3,7 +3,7 @@
 //! A majority of voters elects one commander a term and agrees on one log; every node applies the log to its dictionary
 //! and publishes what came out, whole. The consensus is Raft (Ongaro and Ousterhout, 2014), by the library `raft`, with
 //! pre-vote, check-quorum, joint changes of voters, and ReadIndex. Around it stand our own decisions: when a node stands
-//! (`timer`), who should count (`seats`), what a commander owes its reign (`reign`), how many share a quorum round
+//! (`timer`, `candidacy`), who should count (`seats`), what a commander owes its reign (`reign`), how many share a quorum round
 //! (`rounds`), what is believed of a peer (`check`).
 //!
 //! **Stable first.** A write goes out as [`Effect::Persist`], and whatever depends on it is held (`carry`) until
@@ -18,6 +18,7 @@
 //!
 //! Not here: what the commands do (`dictionary`), which commands are proposed (`ownership`), who is heard (`heartbeat`).
 
+mod candidacy;
 mod carry;
 mod check;
 mod convert;
@@ -220,6 +221,8 @@ impl Machine for Election {
             self.hear(now, input, effects);
         }
         if self.ended.is_none() {
+            // What was heard is carried out before anything follows from it.
+            self.settle(now, effects);
             self.act(now, effects);
             self.settle(now, effects);
             self.publish(effects);
@@ -333,11 +336,6 @@ impl Election {
         seats.voters == [self.me()] && seats.outgoing.is_empty()
     }
 
-    /// After how many ticks without a commander this node stands. Where nobody else can rule there is nothing to wait for.
-    fn limit(&self) -> u64 {
-        if self.is_sole_voter() { 0 } else { self.patience.limit() }
-    }
-
     fn name(&self, node: NodeId) -> String {
         self.dictionary().map_or_else(|| node.to_string(), |dictionary| dictionary.name_of(node))
     }
@@ -354,42 +352,14 @@ impl Election {
         }
     }
 
-    /// Turns the library's clock to `now`.
-    fn pass_time(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let timing = self.timing();
-        let passed = now.since(self.clock);
-        let overslept = self.due.is_some_and(|due| now.since(due) > timing.failure_timeout / 2);
-        if self.desk.is_deaf() {
-            self.clock = now;
-            return;
-        }
-        if self.leads() {
-            self.clock = now;
-            if overslept && passed >= timing.failure_timeout && !self.is_sole_voter() {
-                // Others have elected by now. Whoever listens to this node from here on would listen to a ghost.
-                let slept = format!("this process slept for {} ms while it commanded", passed.as_millis());
-                self.abdicate(slept, effects);
-            }
-            return;
-        }
-        let ticks = timer::ticks(passed, &timing);
-        self.clock = self.clock + timer::span(ticks, &timing);
-        let mut elapsed = self.node.raft.election_elapsed as u64 + ticks;
-        if overslept {
-            // What others said meanwhile is still to be read: listen for a beat.
-            elapsed = elapsed.min(self.limit().saturating_sub(TICKS / 5));
-        }
-        self.node.raft.election_elapsed = elapsed as usize;
-    }
-
     fn hear(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::Timer => {}
             Input::Peer { from, message } => self.on_peer(now, from, message),
             Input::Persisted(number) => self.on_persisted(now, number, effects),
             Input::DiskFailed(reason) => self.end(format!(
-                "the journal refused a write: {reason}; nothing that depends on it has left this node. Free or repair the disk \
-                 under the data directory and start again"
+                "the journal refused a write, and nothing that depends on it has left this node: {reason}. See to the disk under the \
+                 data directory, then start again"
             )),
             Input::Propose { request, command } => self.on_propose(now, request, command, effects),
             Input::Confirm { ask } => self.on_confirm(ask, effects),
@@ -451,91 +421,16 @@ impl Election {
         check::check(from, message, &known)
     }
 
-    /// Says how well connected this node is, before it judges a candidate: the library refuses its vote to one with an
-    /// equal log that hears fewer. Then this node should stand itself, soon, or nobody would.
-    fn insist(&mut self, message: &ElectionMessage) {
-        if !matches!(message.kind, MessageKind::RequestVote | MessageKind::RequestPreVote) {
-            return;
-        }
-        self.prefer();
-        let raft = &self.node.raft;
-        let leaderless = raft.leader_id == raft::INVALID_ID || raft.election_elapsed as u64 >= TICKS;
-        let refuses = raft.priority > message.priority && message.index <= raft.raft_log.last_index();
-        if leaderless && refuses && !self.leads() && self.may_rule() {
-            let wait = self.patience.hasten();
-            let soon = self.limit().saturating_sub(wait) as usize;
-            self.node.raft.election_elapsed = self.node.raft.election_elapsed.max(soon);
-        }
-    }
-
-    fn prefer(&mut self) {
-        let preference = if self.may_rule() { self.patience.preference(self.followed) } else { 0 };
-        self.node.raft.set_priority(preference);
-    }
-
-    /// Whether this node could ever be elected.
-    fn may_rule(&self) -> bool {
-        self.config.role != Role::Witness && self.node.raft.promotable()
-    }
-
     /// Does what is due.
     fn act(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.desk.is_deaf() {
             return;
         }
-        self.look_around(now, effects);
         if self.leads() {
             return self.act_as_commander(now, effects);
         }
         if self.may_rule() && self.node.raft.election_elapsed as u64 >= self.limit() {
             self.stand(effects);
-        }
-    }
-
-    /// Asks the voters, without a new term at first: who still hears a commander refuses.
-    fn stand(&mut self, effects: &mut Vec<Effect>) {
-        if self.leads() || self.desk.is_deaf() || !self.may_rule() {
-            return;
-        }
-        if !self.desk.is_settled() {
-            // It could not vote for itself before the disk has caught up: then, unless somebody else rules.
-            self.node.raft.election_elapsed = self.node.raft.election_elapsed.max(self.limit() as usize);
-            return;
-        }
-        if let Some(lost) = self.leader() {
-            let text = format!("{} has not been heard for too long; standing for election", self.name(lost));
-            self.note(EventKind::CommanderLost, Some(lost), text, effects);
-        }
-        self.patience.stand(self.roster_size());
-        self.prefer();
-        self.node.raft.election_elapsed = 0;
-        if let Err(error) = self.node.campaign() {
-            tracing::debug!(%error, "the library refused to stand");
-        }
-    }
-
-    /// Looks at what the last words have made of this node: whom it follows, whether it leads.
-    fn look_around(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if self.leads() && self.reign.as_ref().is_none_or(|reign| reign.term != self.node.raft.term) {
-            self.end_reign(effects);
-            self.begin_reign(now);
-        } else if !self.leads() && self.reign.is_some() {
-            self.end_reign(effects);
-        }
-        match self.leader() {
-            Some(leader) => {
-                self.unled_since = None;
-                self.patience.calm(self.roster_size());
-                if self.followed != Some(leader) || self.led_term != self.node.raft.term {
-                    self.followed = Some(leader);
-                    self.led_term = self.node.raft.term;
-                    let text = format!("{} commands in term {}", self.name(leader), self.node.raft.term);
-                    self.note(EventKind::CommanderElected, Some(leader), text, effects);
-                }
-            }
-            None => {
-                self.unled_since.get_or_insert(now);
-            }
         }
     }
 

@@ -122,10 +122,14 @@ impl Election {
     }
 
     fn begin_round(&mut self, now: Instant, timing: &Timing) {
+        let seats = self.mirror().seats();
+        let alone = seats.voters.len() == 1 && seats.outgoing.is_empty();
         let Some(reign) = &mut self.reign else { return };
         if let Some(name) = reign.rounds.begin(now, timing) {
-            // The library speaks to all for it.
-            reign.spoke = now;
+            // The library speaks to all for it, unless it is its own majority.
+            if !alone {
+                reign.spoke = now;
+            }
             self.node.read_index(name);
         }
     }

@@ -199,3 +199,131 @@ impl View<'_> {
 pub(super) fn majority(of: usize) -> usize {
     of / 2 + 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(nodes: &[u64]) -> Vec<NodeId> {
+        nodes.iter().map(|node| NodeId(*node)).collect()
+    }
+
+    /// A mesh as node 1 sees it, by who votes, who learns, and a letter for each node on the roster: `l`ive and caught up,
+    /// `b`ehind, `s`ilent for a while, `d`ead, `w`itness (live), `g`oing.
+    fn next(voters: &[u64], learners: &[u64], nodes: &str, max_voters: usize) -> Option<Step> {
+        let seats = Seats { voters: ids(voters), learners: ids(learners), ..Seats::default() };
+        let seat = |letter| Seat {
+            rostered: letter != 'x',
+            leaving: letter == 'g',
+            live: matches!(letter, 'l' | 'b' | 'w'),
+            dead: letter == 'd',
+            caught_up: matches!(letter, 'l' | 'w' | 'g'),
+            witness: letter == 'w',
+            told: letter == 'x',
+        };
+        let nodes = nodes.chars().enumerate().map(|(place, letter)| (NodeId(place as u64 + 1), seat(letter))).collect();
+        plan(&View { me: NodeId(1), seats: &seats, max_voters, nodes: &nodes })
+    }
+
+    fn change(voters: &[u64], learners: &[u64], gone: &[u64]) -> Option<(Vec<NodeId>, Vec<NodeId>, Vec<NodeId>)> {
+        Some((ids(voters), ids(learners), ids(gone)))
+    }
+
+    fn changed(step: Option<Step>) -> Option<(Vec<NodeId>, Vec<NodeId>, Vec<NodeId>)> {
+        match step? {
+            Step::Change(change) => Some((change.voters, change.learners, change.gone)),
+            Step::HandOver => panic!("hands over"),
+        }
+    }
+
+    #[test]
+    fn who_is_new_learns_first() {
+        assert_eq!(changed(next(&[1], &[], "lb", 5)), change(&[], &[2], &[]));
+        assert_eq!(next(&[1], &[2], "lb", 5), None, "not before it has caught up");
+    }
+
+    #[test]
+    fn seats_are_added_in_pairs() {
+        assert_eq!(changed(next(&[1], &[2], "ll", 5)), change(&[2], &[], &[]), "two nodes both vote");
+        assert_eq!(changed(next(&[1, 2], &[3], "lll", 5)), change(&[3], &[], &[]));
+        assert_eq!(changed(next(&[1], &[2, 3], "lll", 5)), change(&[2, 3], &[], &[]));
+        assert_eq!(next(&[1], &[2, 3], "llb", 5), None, "the third is on its way");
+        assert_eq!(changed(next(&[1], &[2, 3], "lls", 5)), change(&[2], &[], &[]), "the only two that are heard");
+        assert_eq!(next(&[1, 2, 3], &[4], "llll", 5), None);
+        assert_eq!(changed(next(&[1, 2, 3], &[4, 5], "lllll", 5)), change(&[4, 5], &[], &[]));
+        assert_eq!(next(&[1, 2, 3], &[4, 5], "lllll", 3), None);
+        assert_eq!(next(&[1, 2, 3], &[4, 5], "lllll", 4), None);
+        assert_eq!(
+            changed(next(&[1, 2], &[3, 4], "llwl", 3)),
+            change(&[4], &[], &[]),
+            "one that can rule before a witness"
+        );
+    }
+
+    #[test]
+    fn the_dead_are_replaced_and_else_stay_unless_that_is_worse() {
+        assert_eq!(changed(next(&[1, 2, 3], &[4], "ldll", 5)), change(&[4], &[2], &[]));
+        assert_eq!(next(&[1, 2, 3], &[4], "lslb", 5), None);
+        assert_eq!(next(&[1, 2, 3], &[4], "ldlb", 5), None, "the heir is not ready");
+        assert_eq!(next(&[1, 2, 3], &[], "ldl", 5), None, "never below three");
+        assert_eq!(
+            next(&[1, 2, 3, 4, 5], &[], "ldlll", 5),
+            None,
+            "five with one dead survive one more, as three would"
+        );
+        assert_eq!(changed(next(&[1, 2, 3, 4, 5], &[], "lddll", 5)), change(&[], &[2, 3], &[]));
+        assert_eq!(changed(next(&[1, 2, 3, 4], &[], "ldll", 5)), change(&[], &[2], &[]));
+    }
+
+    /// Whatever is seen: no majority becomes harder to reach among those that live, the commander keeps its seat, and
+    /// somebody votes.
+    #[test]
+    fn no_plan_weakens_the_living() {
+        let letters = ['l', 'b', 's', 'd', 'w', 'g', 'x'];
+        for code in 0..7usize.pow(5) {
+            let nodes: String =
+                std::iter::once('l').chain((0..5).map(|at| letters[code / 7usize.pow(at) % 7])).collect();
+            for voters in [&[1u64][..], &[1, 2], &[1, 2, 3], &[1, 2, 3, 4], &[1, 2, 3, 4, 5]] {
+                let learners: Vec<u64> = (1..=6).filter(|node| !voters.contains(node)).collect();
+                let Some(Step::Change(step)) = next(voters, &learners, &nodes, 5) else { continue };
+                let mut after: Vec<NodeId> = ids(voters);
+                after.retain(|node| !step.learners.contains(node) && !step.gone.contains(node));
+                after.extend(&step.voters);
+                let living = |voters: &[NodeId]| {
+                    voters
+                        .iter()
+                        .filter(|node| matches!(nodes.as_bytes()[node.0 as usize - 1], b'l' | b'b' | b'w'))
+                        .count()
+                };
+                let spare = |voters: &[NodeId]| living(voters) as i64 - majority(voters.len()) as i64;
+                let context = format!("{nodes} {voters:?} {step:?}");
+                assert!(after.contains(&NodeId(1)), "{context}");
+                // A leaver takes its vote along; else the living are never worse off.
+                let leaves = nodes.chars().any(|letter| matches!(letter, 'g' | 'x'));
+                assert!(leaves || spare(&after) >= spare(&ids(voters)).min(0), "{context}");
+                assert!(
+                    leaves || voters.len() < 2 || spare(&after) >= spare(&ids(voters)) - i64::from(voters.len() == 2),
+                    "{context}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn who_leaves_gives_up_its_seat_and_a_commander_hands_over() {
+        assert_eq!(changed(next(&[1, 2, 3], &[4], "lgll", 5)), change(&[4], &[2], &[]));
+        assert_eq!(changed(next(&[1, 2, 3], &[], "lgl", 5)), change(&[], &[2], &[]));
+        assert_eq!(changed(next(&[1, 2, 3], &[4], "lxll", 5)), change(&[4], &[], &[2]));
+        assert_eq!(changed(next(&[1, 3], &[2], "lxl", 5)), change(&[], &[], &[2]));
+        assert_eq!(next(&[1, 2, 3], &[], "gll", 5), Some(Step::HandOver));
+        assert_eq!(changed(next(&[1], &[2], "gl", 5)), change(&[2], &[], &[]), "an heir first");
+        assert_eq!(next(&[1, 2], &[], "gw", 5), None, "a witness never rules");
+    }
+
+    #[test]
+    fn a_change_under_way_is_completed_first() {
+        let seats = Seats { voters: ids(&[1, 2]), outgoing: ids(&[1, 3]), ..Seats::default() };
+        let view = View { me: NodeId(1), seats: &seats, max_voters: 5, nodes: &BTreeMap::new() };
+        assert_eq!(plan(&view), Some(Step::Change(SeatsChange::default())));
+    }
+}

@@ -18,8 +18,9 @@ use crate::wire::codec;
 /// After so many records, or so many bytes of them, the applied state is written as a snapshot.
 const SNAPSHOT_RECORDS: u64 = 1_000;
 const SNAPSHOT_BYTES: usize = 1 << 20;
-/// So many records behind the snapshot stay in memory.
-const TAIL_RECORDS: u64 = 256;
+/// So many records behind the snapshot, or so many bytes of them, stay in memory.
+const TAIL_RECORDS: usize = 256;
+const TAIL_BYTES: usize = SNAPSHOT_BYTES / 2;
 
 /// A record's place in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,7 +120,7 @@ impl Mirror {
     pub(super) fn set_applied(&mut self, entry: &lib::Entry) {
         assert!(entry.index == self.applied.index + 1, "applied {} after {:?}", entry.index, self.applied);
         self.applied = Place { index: entry.index, term: entry.term };
-        self.bytes_since_snapshot += entry.data.len() + entry.context.len() + 16;
+        self.bytes_since_snapshot += size(entry);
     }
 
     pub(super) fn last(&self) -> Place {
@@ -163,12 +164,23 @@ impl Mirror {
         let snapshot = self.take_snapshot()?;
         self.snapshot_index = snapshot.index;
         self.bytes_since_snapshot = 0;
-        let keep_after = snapshot.index.saturating_sub(TAIL_RECORDS);
-        if let Some(term) = self.term_at(keep_after).filter(|_| keep_after > self.truncated.index) {
-            self.entries.drain(..(keep_after - self.truncated.index) as usize);
-            self.truncated = Place { index: keep_after, term };
-        }
+        self.cut_tail(snapshot.index);
         Some(snapshot)
+    }
+
+    /// Forgets what lies so far behind the newest snapshot that whoever lacks it is better served with the snapshot.
+    fn cut_tail(&mut self, snapshot_index: u64) {
+        let behind = &self.entries[..(snapshot_index - self.truncated.index) as usize];
+        let mut bytes = 0;
+        let kept = behind.iter().rev().take(TAIL_RECORDS).take_while(|entry| {
+            bytes += size(entry);
+            bytes <= TAIL_BYTES
+        });
+        let dropped = behind.len() - kept.count();
+        if let Some(last) = self.entries[..dropped].last() {
+            self.truncated = Place { index: last.index, term: last.term };
+            self.entries.drain(..dropped);
+        }
     }
 
     fn take_snapshot(&self) -> Option<Snapshot> {
@@ -180,6 +192,10 @@ impl Mirror {
             data: codec::encode(&**dictionary),
         })
     }
+}
+
+fn size(entry: &lib::Entry) -> usize {
+    entry.data.len() + entry.context.len() + 16
 }
 
 /// A snapshot's data.

@@ -19,6 +19,8 @@ pub(super) struct Facts {
     pub fresh_heads: BTreeSet<Life>,
     /// Anywhere in the mesh, heads without another Serving member, of chains that are new: these wait for the commander.
     pub fresh_sole: BTreeSet<Life>,
+    /// Former members, of chains whose Serving members are all dead: their copies may be the newest there are (G22).
+    pub keepers: BTreeSet<Life>,
 }
 
 impl Facts {
@@ -26,6 +28,9 @@ impl Facts {
     pub fn of(dictionary: &Dictionary, (me, incarnation): Life, known: Version) -> Self {
         let mut facts = Self::default();
         for (_, chain) in dictionary.ranges() {
+            if chain.serving().all(|holder| dictionary.is_dead(holder.node, holder.incarnation)) {
+                facts.keepers.extend(chain.former.iter().map(|former| (former.node, former.incarnation)));
+            }
             let Some(head) = chain.head().map(|head| (head.node, head.incarnation)) else { continue };
             let fresh = chain.changed > known;
             if fresh && chain.serving().count() == 1 {

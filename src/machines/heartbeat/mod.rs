@@ -150,8 +150,17 @@ pub enum Effect {
         /// What does not work in it.
         ailing: Vec<String>,
     },
-    /// This incarnation has been silent to the commander for so long that it has ended by itself (G24; to ownership).
-    /// Counted anew from this commander's election.
+    /// A node that the commander hears was missed by another for a failure_timeout: the two may not reach each other (to
+    /// ownership). Said with each report, so it counts for something only when it is said again.
+    Apart {
+        /// Who missed it.
+        by: NodeId,
+        /// Whom.
+        about: NodeId,
+    },
+    /// This incarnation has been silent to the commander for so long that it has ended by itself, and with it all before
+    /// (G24; to ownership). Counted anew from this commander's election; said once in a reign and never taken back in it,
+    /// and only of a node that ranges wait for: a holder, or a former one of a range whose Serving members are all dead.
     Expired {
         /// Whom.
         node: NodeId,

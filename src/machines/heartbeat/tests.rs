@@ -4,7 +4,7 @@ use super::*;
 use crate::machines::dictionary::Dictionary;
 use crate::messages::election::Seats;
 use crate::messages::ownership::{
-    Addresses, Candidate, Cause, Chain, GiveUp, Holder, HolderState, Member, Role, Standing,
+    Addresses, Candidate, Cause, Chain, Former, GiveUp, Holder, HolderState, Member, Role, Standing,
 };
 use crate::types::{Epoch, Generation, MeshId};
 
@@ -396,6 +396,30 @@ fn a_life_is_given_up_once_and_counted_anew_from_the_election() {
 }
 
 #[test]
+fn a_life_that_no_range_waits_for_is_suspected_but_not_given_up() {
+    let mut node = Node::new(ONE);
+    let at = |version, holders: &[NodeId], former: &[NodeId]| {
+        let mut kept = (*chain(holders, version)).clone();
+        let copy = |node: &NodeId| Former { node: *node, incarnation: LIFE, until: Epoch(1) };
+        kept.former = former.iter().map(copy).collect();
+        let span = Some(Duration::from_secs(2));
+        with_give_up(published(version, &[Arc::new(kept)], Some(ONE), ONE), span)
+    };
+    node.publish(at(1, &[ONE], &[TWO]));
+    let seen = only(node.until(ms(20_000)));
+    assert!(seen.iter().any(|effect| matches!(effect, Effect::Suspect { node: TWO, .. })));
+    assert!(!seen.iter().any(|effect| matches!(effect, Effect::Expired { .. })), "{seen:?}");
+    let effects = node.hear(TWO, beacon(1));
+    assert!(effects.contains(&Effect::Alive { node: TWO, incarnation: LIFE, ailing: Vec::new() }), "it comes back");
+
+    // Its copy is the only one once those who served are gone.
+    node.until(ms(40_000));
+    node.publish(at(2, &[], &[TWO]));
+    let seen = only(node.until(ms(40_000)));
+    assert!(seen.iter().any(|effect| matches!(effect, Effect::Expired { node: TWO, .. })));
+}
+
+#[test]
 fn a_commander_that_was_paused_counts_silence_anew() {
     let mut node = Node::new(ONE);
     let span = Some(Duration::from_secs(2));
@@ -414,10 +438,11 @@ fn a_commander_that_was_paused_counts_silence_anew() {
 #[test]
 fn a_shorter_span_binds_only_those_who_know_of_it() {
     let mut node = Node::new(ONE);
-    node.publish(published(1, &[chain(&[TWO], 1)], Some(ONE), ONE));
+    let chains = [chain(&[TWO], 1), chain(&[THREE], 1)];
+    node.publish(published(1, &chains, Some(ONE), ONE));
     node.hear(TWO, beacon(1));
     let span = Some(Duration::from_secs(2));
-    node.publish(with_give_up(published(2, &[chain(&[TWO], 1)], Some(ONE), ONE), span));
+    node.publish(with_give_up(published(2, &chains, Some(ONE), ONE), span));
     let seen = only(node.until(ms(20_000)));
     let expired = |whom| move |effect: &Effect| matches!(effect, Effect::Expired { node, .. } if *node == whom);
     assert!(!seen.iter().any(expired(TWO)), "two was last heard before it could know");
@@ -475,6 +500,19 @@ fn ten_thousand_reports_about_a_live_node_change_nothing() {
         }
     }
     assert!(asked <= 11, "{asked} probes in a second");
+}
+
+#[test]
+fn a_live_node_that_another_misses_is_apart_from_it() {
+    let mut node = Node::commander(&[chain(&[TWO, THREE], 1)]);
+    node.hear(TWO, beacon(1));
+    let missed = HeartbeatMessage::Report { about: TWO, incarnation: LIFE, why: Silence::NoBeacon };
+    node.hear(THREE, missed);
+    let apart = Effect::Apart { by: THREE, about: TWO };
+    assert!(node.hear(TWO, beacon(2)).contains(&apart), "it was missed, and lives");
+    assert!(!node.hear(TWO, beacon(3)).contains(&apart), "said once a report");
+    node.report(THREE, TWO);
+    assert!(!node.hear(TWO, beacon(4)).contains(&apart), "a command that was not brought there is no proof");
 }
 
 #[test]
@@ -618,20 +656,13 @@ fn one_that_knows_less_is_told_but_not_more_often_than_each_beat() {
 #[test]
 fn a_lease_ends_before_its_promise_whatever_the_clocks_within_the_drift_and_the_network_do() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let drift = Timing::default().drift_ppm as f64 / 1e6;
     let mut counted = 0;
     for _ in 0..300 {
-        // How fast each clock runs, and where it stands when the true time is zero.
-        let mut rate = || 1.0 + drift * rng.gen_range(-0.999..0.999);
-        let (rate_one, rate_two) = (rate(), rate());
-        let (start_one, start_two) = (rng.gen_range(0..1_000_000_000u64), rng.gen_range(0..1_000_000_000u64));
-        let clock = |true_ns: f64, rate: f64, start: u64| Instant(start + 1_000_000_000 + (true_ns * rate) as u64);
-        let true_of = |at: Instant, rate: f64, start: u64| (at.0 - start - 1_000_000_000) as f64 / rate;
-
+        let (one, two) = (Clock::random(&mut rng), Clock::random(&mut rng));
         let (mut head, mut other) = (Node::new(ONE), Node::new(TWO));
         let chains = [chain(&[ONE, TWO], 1)];
-        head.now = clock(0.0, rate_one, start_one);
-        other.now = clock(0.0, rate_two, start_two);
+        head.now = one.at(0.0);
+        other.now = two.at(0.0);
         let mut sent = asks(&head.publish(published(1, &chains, None, ONE)));
         other.publish(published(1, &chains, None, TWO));
         let mut truth = 0.0;
@@ -639,24 +670,100 @@ fn a_lease_ends_before_its_promise_whatever_the_clocks_within_the_drift_and_the_
         for _ in 0..rng.gen_range(1..12) {
             let there = truth + rng.gen_range(0.0..300e6);
             let back = there + rng.gen_range(0.0..300e6);
-            other.now = clock(there, rate_two, start_two).max(other.now);
+            other.now = two.at(there).max(other.now);
             let Some((_, ask)) = sent.iter().find(|(to, _)| *to == TWO) else { break };
             let granted = grants(&other.hear(ONE, beacon_of(LIFE, ask.number)));
-            head.now = clock(back, rate_one, start_one).max(head.now);
+            head.now = one.at(back).max(head.now);
             for (_, grant) in granted {
                 let effects = head.hear(TWO, HeartbeatMessage::Grant(grant));
                 for lease in leases(&effects).iter().flat_map(|leases| leases.members.get(&TWO)).flatten() {
-                    held = held.max(true_of(lease.until, rate_one, start_one));
+                    held = held.max(one.truth(lease.until));
                 }
             }
             truth = back + rng.gen_range(1e6..400e6);
-            sent = asks(&only(head.until(clock(truth, rate_one, start_one))));
+            sent = asks(&only(head.until(one.at(truth))));
         }
         // Two becomes head now, and must wait out what it promised.
         let effects = other.publish(published(2, &[chain(&[TWO], 2)], None, TWO));
         let free = adoption(&effects).promises.get(&ONE).copied().unwrap_or(other.now);
-        assert!(held <= true_of(free, rate_two, start_two), "one answers until {held}, two from {free}");
+        assert!(held <= two.truth(free), "one answers until {held}, two from {free}");
         counted += u32::from(held > 0.0);
     }
     assert!(counted > 250, "only {counted} runs held a lease");
+}
+
+/// A clock that runs at its own rate and stands anywhere when the true time is zero.
+#[derive(Clone, Copy)]
+struct Clock {
+    rate: f64,
+    start: u64,
+}
+
+impl Clock {
+    fn random(rng: &mut ChaCha8Rng) -> Self {
+        let drift = Timing::default().drift_ppm as f64 / 1e6;
+        // As fast or as slow as may be, more often than not.
+        let skew = if rng.gen_bool(0.3) { rng.gen_range(-0.999..0.999) } else { [-0.999, 0.999][rng.gen_range(0..2)] };
+        Self { rate: 1.0 + drift * skew, start: rng.gen_range(1_000_000_000..2_000_000_000) }
+    }
+
+    fn at(self, truth: f64) -> Instant {
+        Instant(self.start + (truth * self.rate) as u64)
+    }
+
+    fn truth(self, at: Instant) -> f64 {
+        (at.0 - self.start) as f64 / self.rate
+    }
+}
+
+/// Node 1 commands and holds node 2 alive, until node 3 is elected, which never hears node 2.
+#[test]
+fn a_life_that_is_given_up_has_ended_by_itself_whatever_the_clocks_within_the_drift_do() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let span = Some(Duration::from_secs(2));
+    let at = |commander, me| with_give_up(published(1, &[chain(&[TWO], 1)], commander, me), span);
+    let mut alive = 0;
+    for _ in 0..200 {
+        let clocks = [(); 3].map(|()| Clock::random(&mut rng));
+        let mut nodes = [ONE, TWO, THREE].map(Node::new);
+        let elected = rng.gen_range(0.5e9..4e9);
+        for ((node, clock), me) in nodes.iter_mut().zip(clocks).zip([ONE, TWO, THREE]) {
+            node.now = clock.at(0.0);
+            node.publish(at(Some(ONE), me));
+        }
+        let [old, holder, new] = &mut nodes;
+        let mut ends: f64 = 0.0;
+        let mut truth = 0.0;
+        while truth < elected {
+            truth += rng.gen_range(10e6..100e6);
+            let sent = asks(&only(holder.until(clocks[1].at(truth))));
+            let Some((_, ask)) = sent.last() else { continue };
+            let there = truth + rng.gen_range(0.0..40e6);
+            old.until(clocks[0].at(there));
+            let mut begun = rounds(&old.hear(TWO, beacon_of(LIFE, ask.number)));
+            let confirmed_at = there + rng.gen_range(25e6..100e6);
+            begun.extend(rounds(&only(old.until(clocks[0].at(confirmed_at)))));
+            truth = confirmed_at;
+            // A quorum that has elected another confirms nothing any more.
+            for round in begun.into_iter().filter(|_| confirmed_at < elected) {
+                let given = grants(&old.step(confirmed(round, 1)));
+                // However late the grant arrives.
+                holder.until(clocks[1].at(confirmed_at + rng.gen_range(0.0..500e6)).max(holder.now));
+                truth = truth.max(clocks[1].truth(holder.now));
+                for (_, grant) in given.into_iter().filter(|(to, _)| *to == TWO) {
+                    let effects = holder.hear(ONE, HeartbeatMessage::Grant(grant));
+                    let after = leases(&effects).and_then(|leases| leases.silent_after);
+                    ends = after.map_or(ends, |after| ends.max(clocks[1].truth(after)));
+                }
+            }
+        }
+        new.until(clocks[2].at(elected));
+        new.publish(at(Some(THREE), THREE));
+        let seen = new.until(clocks[2].at(elected + 5e9));
+        let said = seen.iter().find(|(_, effect)| matches!(effect, Effect::Expired { node: TWO, .. }));
+        let said = clocks[2].truth(said.expect("it is given up").0);
+        assert!(ends < said, "it answers until {ends}, and is given up at {said}");
+        alive += u32::from(ends > 0.0);
+    }
+    assert!(alive > 150, "only {alive} were ever alive");
 }

@@ -133,12 +133,15 @@ impl Heartbeat {
         let given_up = self.is_given_up((node, peer.incarnation));
         let peer = self.peers.get_mut(&node).expect("just seen");
         let suspicion = &mut peer.suspicion;
-        suspicion.misses.clear();
+        let misses = std::mem::take(&mut suspicion.misses);
         suspicion.probe = None;
         suspicion.reported = None;
         if !commanding || given_up {
             return;
         }
+        // It lives, and yet another waited for its beacons in vain.
+        let missed_by = misses.iter().filter(|miss| miss.why == Silence::NoBeacon && miss.by != self.me);
+        effects.extend(missed_by.map(|miss| Effect::Apart { by: miss.by, about: node }));
         let told =
             suspicion.told.as_ref().is_some_and(|(life, ailing)| (*life, ailing) == (peer.incarnation, &peer.ailing));
         if told && !suspicion.suspect {
@@ -151,11 +154,9 @@ impl Heartbeat {
 
     /// Whether this life must not be kept alive by the commander: off the roster, dead by the log, or given up just now.
     pub(super) fn is_given_up(&self, (node, incarnation): Life) -> bool {
-        let Some(member) = self.published.as_ref().and_then(|known| known.dictionary.roster.get(&node)) else {
-            return true;
-        };
         let given_up = self.peers.get(&node).and_then(|peer| peer.suspicion.given_up);
-        member.dead.max(given_up).is_some_and(|dead| incarnation <= dead)
+        let dead = self.published.as_ref().is_none_or(|known| known.dictionary.is_dead(node, incarnation));
+        dead || given_up.is_some_and(|dead| incarnation <= dead)
     }
 
     /// Does what silence makes due.
@@ -276,12 +277,16 @@ impl Heartbeat {
         effects.push(Effect::Expired { node, incarnation: peer.incarnation, silent_for });
     }
 
+    /// When silence ends a life by itself. Only one that ranges wait for: any other may come back as it is.
     fn give_up_at(&self, node: NodeId) -> Option<Instant> {
-        let settings = self.settings()?;
+        let dictionary = &self.published.as_ref()?.dictionary;
+        let settings = &dictionary.settings;
         let span = settings.timing.giver(settings.give_up_after()?);
         let peer = self.peers.get(&node)?;
+        let present = dictionary.roster.get(&node)?.node.incarnation;
+        let counts = dictionary.lists(node, present) || self.facts.keepers.contains(&(node, present));
         let unaware = peer.heard >= self.reign && self.shortened.is_some_and(|version| peer.version < version);
-        let settled = unaware || self.is_given_up((node, peer.incarnation));
-        (!settled).then(|| peer.last() + span)
+        let settled = unaware || dictionary.is_dead(node, present) || self.is_given_up((node, peer.incarnation));
+        (counts && !settled).then(|| peer.last() + span)
     }
 }

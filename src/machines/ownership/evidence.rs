@@ -35,7 +35,7 @@ pub(super) struct Evidence {
     vouched: BTreeMap<(RangeId, NodeId), Vouched>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct CaughtUp {
     epoch: Epoch,
     joiner: Life,
@@ -69,16 +69,25 @@ struct Vouched {
 }
 
 impl Evidence {
-    pub fn on_caught_up(&mut self, range: RangeId, epoch: Epoch, joiner: Life, source: Life) {
-        if self.caught_up.get(&range).is_none_or(|known| known.epoch <= epoch) {
-            self.caught_up.insert(range, CaughtUp { epoch, joiner, source });
+    /// A source says that its joiner has all. Whether that is news: it is said again each beat.
+    pub fn on_caught_up(&mut self, range: RangeId, epoch: Epoch, joiner: Life, source: Life) -> bool {
+        let said = CaughtUp { epoch, joiner, source };
+        let known = self.caught_up.get(&range);
+        if known.is_some_and(|known| known.epoch > epoch || *known == said) {
+            return false;
         }
+        self.caught_up.insert(range, said);
+        true
     }
 
-    pub fn on_parked(&mut self, range: RangeId, epoch: Epoch, head: Life) {
-        if self.parked.get(&range).is_none_or(|(known, _)| *known <= epoch) {
-            self.parked.insert(range, (epoch, head));
+    /// A head says that it is parked. Whether that is news: it is said again each beat.
+    pub fn on_parked(&mut self, range: RangeId, epoch: Epoch, head: Life) -> bool {
+        let known = self.parked.get(&range);
+        if known.is_some_and(|(of, by)| *of > epoch || (*of, *by) == (epoch, head)) {
+            return false;
         }
+        self.parked.insert(range, (epoch, head));
+        true
     }
 
     pub fn on_vouched(&mut self, id: u64, ranges: &[RangeId], by: Life) {

@@ -11,6 +11,7 @@
 //! was observed; `errands` brings orders to the commander. Not here: who is heard (`heartbeat`), where things should lie
 //! (`placement`), what a command does (`dictionary`), how data travels (`chain`).
 
+mod contract;
 mod errands;
 mod evidence;
 mod reign;
@@ -28,166 +29,19 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::machines::Machine;
-use crate::machines::election::{Proposed, Published};
+use crate::machines::election::Published;
 use crate::machines::heartbeat::Adoption;
 use crate::messages::events::{Event, EventKind};
-use crate::messages::ownership::{Candidate, Command, JoinAnswer, Order, OwnershipMessage, Role};
-use crate::types::{Epoch, Incarnation, Instant, MeshId, NodeId, Now, RangeId, Term};
+use crate::messages::ownership::{Candidate, JoinAnswer, Order, OwnershipMessage, Role};
+use crate::types::{Epoch, Instant, MeshId, NodeId, Now, RangeId, Term};
 
+pub use contract::{Effect, Input};
 use errands::Errands;
 use evidence::Life;
 use reign::Reign;
 
 /// How many questions of commanders are remembered until the stores have answered.
 const QUESTIONS: usize = 256;
-
-/// What the ownership machine can be told.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// The deadline has come.
-    Timer,
-    /// Another roster member says something.
-    Peer {
-        /// Who.
-        from: NodeId,
-        /// In which life.
-        incarnation: Incarnation,
-        /// What.
-        message: OwnershipMessage,
-    },
-    /// This is agreed now (from the heartbeat machine).
-    Adopt(Arc<Adoption>),
-    /// A stranger asks to join (see `JoinMessage`). Answered by `Effect::Answer`.
-    Joining {
-        /// Names the connection.
-        connection: u64,
-        /// Who asks.
-        candidate: Candidate,
-    },
-    /// The heartbeat machine's verdicts, on the commander.
-    Suspect {
-        /// Whom.
-        node: NodeId,
-        /// In which life.
-        incarnation: Incarnation,
-        /// Why.
-        evidence: String,
-    },
-    /// A node is heard.
-    Alive {
-        /// Whom.
-        node: NodeId,
-        /// In which life.
-        incarnation: Incarnation,
-        /// What does not work in it.
-        ailing: Vec<String>,
-    },
-    /// An incarnation has been silent for so long that it is given up (G24).
-    Expired {
-        /// Whom.
-        node: NodeId,
-        /// In which life.
-        incarnation: Incarnation,
-        /// For how long.
-        silent_for: Duration,
-    },
-    /// What became of a proposal.
-    Proposed {
-        /// Which.
-        request: u64,
-        /// What.
-        outcome: Proposed,
-    },
-    /// An operator at this node orders something. Answered by `Effect::Ordered`.
-    Order {
-        /// Names the order.
-        id: u64,
-        /// What.
-        order: Order,
-    },
-    /// A local store says that a joiner has all (G15).
-    CaughtUp {
-        /// Which range.
-        range: RangeId,
-        /// In which epoch.
-        epoch: Epoch,
-        /// Who.
-        joiner: NodeId,
-        /// In which life.
-        incarnation: Incarnation,
-    },
-    /// A local store says that a range is parked (G20).
-    Parked {
-        /// Which range.
-        range: RangeId,
-        /// In which epoch.
-        epoch: Epoch,
-    },
-    /// A local store's answer to `Effect::Vouch`.
-    Vouched {
-        /// Which asking.
-        id: u64,
-        /// For these.
-        ranges: Vec<RangeId>,
-    },
-}
-
-/// What the ownership machine can ask for.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Say this to a roster member; may be lost.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// What.
-        message: OwnershipMessage,
-    },
-    /// Put this into the log (to the election machine).
-    Propose {
-        /// Names it.
-        request: u64,
-        /// What.
-        command: Command,
-    },
-    /// Hand the command over (to the election machine).
-    StepDown {
-        /// To whom.
-        to: Option<NodeId>,
-    },
-    /// Answer one that asked to join.
-    Answer {
-        /// In which connection.
-        connection: u64,
-        /// What.
-        answer: JoinAnswer,
-    },
-    /// Answer an operator at this node.
-    Ordered {
-        /// Which order.
-        id: u64,
-        /// Lines for the operator, or why not.
-        result: Result<Vec<String>, String>,
-    },
-    /// To the local store of this range: hand over (G20).
-    Park {
-        /// Which range.
-        range: RangeId,
-        /// In which epoch.
-        epoch: Epoch,
-    },
-    /// To all local stores: do you serve these? (G19)
-    Vouch {
-        /// Names the asking.
-        id: u64,
-        /// Range and epoch.
-        ranges: Vec<(RangeId, Epoch)>,
-    },
-    /// Something to remember for people.
-    Note(Event),
-    /// The mesh counts this life of the node as over (G24), so it can be no member of anything any more: the process must
-    /// begin another one, with the same data directory, the next incarnation and empty memory. Why, in words.
-    BeginAgain(String),
-}
 
 /// The ownership machine of one node.
 #[derive(Debug)]
@@ -246,11 +100,13 @@ impl Ownership {
         let published = Arc::clone(&adoption.published);
         self.published = Some(Arc::clone(&published));
         self.mesh = Some(published.dictionary.mesh);
+        let pace = self.pace();
         match &mut self.reign {
-            Some(reign) if published.commanding && reign.term == published.term => reign.stir(),
+            Some(reign) if published.commanding && reign.term == published.term => reign.stir(now, pace),
             _ if published.commanding => {
                 self.end_reign(effects);
-                self.reign = Some(Reign::new(self.me.id, published.term, now));
+                self.reign = Some(Reign::new(self.own_life(), published.term, now));
+                self.present_at = now;
             }
             _ => self.end_reign(effects),
         }
@@ -279,7 +135,7 @@ impl Ownership {
                 "NodeIdInUse: another process lives as node {} now (incarnation {}, this one is {}); this one is no member of anything",
                 self.me.id, member.node.incarnation, self.me.incarnation
             );
-            return effects.push(Effect::Note(self.event(published, text)));
+            return effects.push(Effect::Note(self.event(published, self.me.id, text)));
         }
         effects.push(Effect::BeginAgain(format!(
             "{} was silent so long that the mesh gave up incarnation {}; what it held is served by others",
@@ -287,12 +143,20 @@ impl Ownership {
         )));
     }
 
-    fn event(&self, published: &Published, text: String) -> Event {
+    /// A node that is heard says of itself that something in it does not work.
+    fn tell_ailing(&self, node: NodeId, ailing: &[String], effects: &mut Vec<Effect>) {
+        if let (Some(published), Some(_), false) = (&self.published, &self.reign, ailing.is_empty()) {
+            let text = format!("{} is heard, but ails: {}", published.dictionary.name_of(node), ailing.join("; "));
+            effects.push(Effect::Note(self.event(published, node, text)));
+        }
+    }
+
+    fn event(&self, published: &Published, node: NodeId, text: String) -> Event {
         Event {
             kind: EventKind::Noticed,
             term: published.term,
             version: published.dictionary.version,
-            node: Some(self.me.id),
+            node: Some(node),
             ranges: Vec::new(),
             text,
         }
@@ -308,7 +172,10 @@ impl Ownership {
         // Ten nodes that start at once need not speak at once for ever.
         self.present_at = now + pause.mul_f64(self.rng.gen_range(0.8..1.2));
         match (&mut self.reign, published.commander) {
-            (Some(reign), _) => reign.desk.visit(now, self.me.clone(), None),
+            (Some(_), _) => {
+                let me = self.me.clone();
+                self.on_verdict(now, |reign| reign.desk.visit(now, me, None));
+            }
             (None, Some(to)) if to != self.me.id => {
                 effects.push(Effect::Send { to, message: OwnershipMessage::Present(self.me.clone()) });
             }
@@ -325,20 +192,17 @@ impl Ownership {
     fn on_peer(&mut self, now: Instant, from: Life, message: OwnershipMessage, effects: &mut Vec<Effect>) {
         match message {
             OwnershipMessage::Present(candidate) => self.on_present(now, from, candidate),
-            OwnershipMessage::Order { id, order } => self.on_order((from.node, id), order, effects),
+            OwnershipMessage::Order { id, order } => self.on_order(now, (from.node, id), order, effects),
             OwnershipMessage::Ordered { id, result } => self.errands.finish(id, result, effects),
             OwnershipMessage::CaughtUp { range, epoch, joiner, incarnation } => {
                 let joiner = Life { node: joiner, incarnation };
-                self.on_caught_up(range, epoch, joiner, from, effects);
+                self.on_caught_up(now, range, epoch, joiner, from, effects);
             }
-            OwnershipMessage::Parked { range, epoch } => self.on_parked(range, epoch, from, effects),
+            OwnershipMessage::Parked { range, epoch } => self.on_parked(now, range, epoch, from, effects),
             OwnershipMessage::Park { range, epoch } => effects.push(Effect::Park { range, epoch }),
             OwnershipMessage::Vouch { id, ranges } => self.on_vouch(from.node, id, ranges, effects),
             OwnershipMessage::Vouched { id, ranges } => {
-                if let Some(reign) = &mut self.reign {
-                    reign.evidence.on_vouched(id, &ranges, from);
-                    reign.stir();
-                }
+                self.on_verdict(now, |reign| reign.evidence.on_vouched(id, &ranges, from));
             }
         }
     }
@@ -346,25 +210,37 @@ impl Ownership {
     /// Whoever presents itself speaks for itself alone.
     fn on_present(&mut self, now: Instant, from: Life, candidate: Candidate) {
         let own = candidate.id == from.node && candidate.incarnation == from.incarnation;
-        if let Some(reign) = self.reign.as_mut().filter(|_| own) {
-            reign.desk.visit(now, candidate, None);
+        if own {
+            self.on_verdict(now, |reign| reign.desk.visit(now, candidate, None));
         }
     }
 
-    fn on_caught_up(&mut self, range: RangeId, epoch: Epoch, joiner: Life, by: Life, effects: &mut Vec<Effect>) {
+    fn on_caught_up(
+        &mut self,
+        now: Instant,
+        range: RangeId,
+        epoch: Epoch,
+        joiner: Life,
+        by: Life,
+        effects: &mut Vec<Effect>,
+    ) {
+        let pace = self.pace();
         if let Some(reign) = &mut self.reign {
-            reign.evidence.on_caught_up(range, epoch, joiner, by);
-            reign.stir();
+            if reign.evidence.on_caught_up(range, epoch, joiner, by) {
+                reign.stir(now, pace);
+            }
         } else if by.node == self.me.id {
             let Life { node: joiner, incarnation } = joiner;
             self.tell_commander(OwnershipMessage::CaughtUp { range, epoch, joiner, incarnation }, effects);
         }
     }
 
-    fn on_parked(&mut self, range: RangeId, epoch: Epoch, by: Life, effects: &mut Vec<Effect>) {
+    fn on_parked(&mut self, now: Instant, range: RangeId, epoch: Epoch, by: Life, effects: &mut Vec<Effect>) {
+        let pace = self.pace();
         if let Some(reign) = &mut self.reign {
-            reign.evidence.on_parked(range, epoch, by);
-            reign.stir();
+            if reign.evidence.on_parked(range, epoch, by) {
+                reign.stir(now, pace);
+            }
         } else if by.node == self.me.id {
             self.tell_commander(OwnershipMessage::Parked { range, epoch }, effects);
         }
@@ -388,13 +264,12 @@ impl Ownership {
     }
 
     /// A store of this node answers. Each store answers for its own ranges, so there may be several answers.
-    fn on_vouched(&mut self, id: u64, ranges: Vec<RangeId>, effects: &mut Vec<Effect>) {
+    fn on_vouched(&mut self, now: Instant, id: u64, ranges: Vec<RangeId>, effects: &mut Vec<Effect>) {
         let own = self.own_life();
         if let Some((to, id)) = self.questions.get(&id).copied() {
             effects.push(Effect::Send { to, message: OwnershipMessage::Vouched { id, ranges } });
-        } else if let Some(reign) = &mut self.reign {
-            reign.evidence.on_vouched(id, &ranges, own);
-            reign.stir();
+        } else {
+            self.on_verdict(now, |reign| reign.evidence.on_vouched(id, &ranges, own));
         }
     }
 
@@ -405,7 +280,9 @@ impl Ownership {
     fn on_joining(&mut self, now: Instant, connection: u64, candidate: Candidate, effects: &mut Vec<Effect>) {
         let later = self.mesh.map(|mesh| JoinAnswer::Later { mesh });
         let answer = match &mut self.reign {
-            Some(reign) if reign.desk.has_room() => return reign.desk.visit(now, candidate, Some(connection)),
+            Some(reign) if reign.desk.has_room() => {
+                return self.on_verdict(now, |reign| reign.desk.visit(now, candidate, Some(connection)));
+            }
             Some(_) => later,
             None => self.elsewhere(),
         };
@@ -425,7 +302,8 @@ impl Ownership {
     }
 
     /// An order, brought by a node or given here.
-    fn on_order(&mut self, asker: (NodeId, u64), order: Order, effects: &mut Vec<Effect>) {
+    fn on_order(&mut self, now: Instant, asker: (NodeId, u64), order: Order, effects: &mut Vec<Effect>) {
+        let pace = self.pace();
         let (Some(reign), Some(published)) = (&mut self.reign, &self.published) else {
             // Whoever asked believes that this node commands. It will hear otherwise, and ask there.
             return;
@@ -442,7 +320,7 @@ impl Ownership {
                 reign.desk.drop_node(asker, node, &published.dictionary, &reign.watch, self.me.id);
             }
         }
-        reign.stir();
+        reign.stir(now, pace);
     }
 
     /// What follows every input: the commander's next steps, and orders on their way.
@@ -464,7 +342,7 @@ impl Ownership {
         let ruler: Option<(NodeId, Term)> = ruler.map(|commander| (commander, published.term));
         let pause = published.dictionary.settings.timing.failure_timeout;
         for own in self.errands.run(now, self.me.id, ruler, pause, effects) {
-            self.on_order((self.me.id, own.number), own.order, effects);
+            self.on_order(now, (self.me.id, own.number), own.order, effects);
         }
     }
 
@@ -479,11 +357,18 @@ impl Ownership {
         }
     }
 
-    fn on_verdict(&mut self, verdict: impl FnOnce(&mut Reign)) {
+    /// Something that a commander takes note of.
+    fn on_verdict(&mut self, now: Instant, note: impl FnOnce(&mut Reign)) {
+        let pace = self.pace();
         if let Some(reign) = &mut self.reign {
-            verdict(reign);
-            reign.stir();
+            note(reign);
+            reign.stir(now, pace);
         }
+    }
+
+    /// T/50: observations that come closer together are looked at together.
+    fn pace(&self) -> Duration {
+        self.beat() / 10
     }
 
     fn beat(&self) -> Duration {
@@ -505,17 +390,22 @@ impl Machine for Ownership {
             Input::Adopt(adoption) => self.on_adopt(now, &adoption, effects),
             Input::Joining { connection, candidate } => self.on_joining(now, connection, candidate, effects),
             Input::Suspect { node, incarnation, evidence } => {
-                self.on_verdict(|reign| reign.watch.on_suspect(now, node, incarnation, evidence));
+                self.on_verdict(now, |reign| reign.watch.on_suspect(now, node, incarnation, evidence));
             }
-            Input::Alive { node, incarnation, .. } => {
-                self.on_verdict(|reign| reign.watch.on_alive(now, node, incarnation));
+            Input::Alive { node, incarnation, ailing } => {
+                self.tell_ailing(node, &ailing, effects);
+                self.on_verdict(now, |reign| reign.watch.on_alive(now, node, incarnation));
+            }
+            Input::Apart { by, about } => {
+                let timing = self.published.as_ref().map(|known| known.dictionary.settings.timing).unwrap_or_default();
+                self.on_verdict(now, |reign| reign.watch.on_apart(now, by, about, &timing));
             }
             Input::Expired { node, incarnation, silent_for } => {
-                self.on_verdict(|reign| reign.watch.on_expired(now, node, incarnation, silent_for));
+                self.on_verdict(now, |reign| reign.watch.on_expired(now, node, incarnation, silent_for));
             }
             Input::Proposed { request, outcome } => {
                 let beat = self.beat();
-                self.on_verdict(|reign| reign.on_proposed(now, request, &outcome, beat));
+                self.on_verdict(now, |reign| reign.on_proposed(now, request, &outcome, beat));
             }
             Input::Order { id, order } => {
                 self.numbers += 1;
@@ -523,17 +413,17 @@ impl Machine for Ownership {
             }
             Input::CaughtUp { range, epoch, joiner, incarnation } => {
                 let joiner = Life { node: joiner, incarnation };
-                self.on_caught_up(range, epoch, joiner, self.own_life(), effects);
+                self.on_caught_up(now, range, epoch, joiner, self.own_life(), effects);
             }
-            Input::Parked { range, epoch } => self.on_parked(range, epoch, self.own_life(), effects),
-            Input::Vouched { id, ranges } => self.on_vouched(id, ranges, effects),
+            Input::Parked { range, epoch } => self.on_parked(now, range, epoch, self.own_life(), effects),
+            Input::Vouched { id, ranges } => self.on_vouched(now, id, ranges, effects),
         }
         self.go_on(now, effects);
     }
 
     fn deadline(&self) -> Option<Instant> {
         let published = self.published.as_ref()?;
-        let reign = self.reign.as_ref().map(|reign| reign.next_beat);
+        let reign = self.reign.as_ref().map(Reign::deadline);
         let errands = (!self.errands.is_empty()).then(|| self.errands.next(self.beat()));
         let present = self.is_unknown(published).then_some(self.present_at);
         [reign, errands, present].into_iter().flatten().min()

@@ -1,7 +1,7 @@
 //! One reign: what this node does while it commands.
 //!
-//! [`Reign::review`] looks at the roster and at each range, and does the next thing for each. It runs after each change
-//! and each observation, and each beat for what must be said again. Proposals go down two lanes, one about nodes and one
+//! [`Reign::review`] looks at the roster and at each range, and does the next thing for each. It runs after changes and
+//! observations (many that come together are looked at once), and each beat for what must be said again. Proposals go down two lanes, one about nodes and one
 //! about chains, with one under way in each: the next is derived from what the last one made, so that nothing is proposed
 //! twice and a proposal of unknown outcome is simply looked at again.
 
@@ -17,7 +17,7 @@ use crate::messages::ownership::{Applied, Chain, Command, Holder, HolderState, O
 use crate::types::{Epoch, Instant, NodeId, RangeId, Term, Version};
 
 use super::Effect;
-use super::evidence::Evidence;
+use super::evidence::{Evidence, Life};
 use super::roster::Desk;
 use super::steps::{Need, Urgency, View, Why};
 use super::watch::Watch;
@@ -46,7 +46,10 @@ pub(super) struct Reign {
     nodes: Lane,
     chains: Lane,
     target: Target,
-    pub next_beat: Instant,
+    next_beat: Instant,
+    last_review: Instant,
+    /// Something happened that has not been looked at; it is looked at then.
+    review_at: Option<Instant>,
     /// Nothing was left to do, and nothing has happened since.
     settled: bool,
     /// What is waited for, and for how many ranges, as last told.
@@ -81,25 +84,33 @@ struct Needs {
 }
 
 impl Reign {
-    pub fn new(me: NodeId, term: Term, now: Instant) -> Self {
+    pub fn new(me: Life, term: Term, now: Instant) -> Self {
         Self {
-            me,
+            me: me.node,
             term,
-            watch: Watch::new(me, now),
+            watch: Watch::new(me),
             evidence: Evidence::default(),
             desk: Desk::default(),
             nodes: Lane::default(),
             chains: Lane::default(),
             target: Target::default(),
             next_beat: now,
+            last_review: Instant(0),
+            review_at: Some(now),
             settled: false,
             waiting: BTreeMap::new(),
         }
     }
 
-    /// Something happened: the next review looks at everything.
-    pub fn stir(&mut self) {
+    /// Something happened: everything is looked at, at once or, if that was done just now, `pace` later.
+    pub fn stir(&mut self, now: Instant, pace: Duration) {
         self.settled = false;
+        self.review_at.get_or_insert(now.max(self.last_review + pace));
+    }
+
+    /// When there is something to do, whatever else happens.
+    pub fn deadline(&self) -> Instant {
+        self.review_at.map_or(self.next_beat, |at| at.min(self.next_beat))
     }
 
     /// What became of a proposal of this node.
@@ -109,20 +120,27 @@ impl Reign {
                 lane.end(now, outcome, pause);
             }
         }
-        self.stir();
     }
 
-    /// Does the next thing for the roster and for each range.
+    /// Does the next thing for the roster and for each range, if it is time to.
     pub fn review(&mut self, now: Instant, published: &Published, numbers: &mut u64, effects: &mut Vec<Effect>) {
         let dictionary = &*published.dictionary;
         let timing = &dictionary.settings.timing;
         let beat = timing.beat();
+        if now < self.deadline() {
+            return;
+        }
+        if self.review_at.is_some_and(|at| at <= now) {
+            self.review_at = None;
+            self.last_review = now;
+        }
         if now >= self.next_beat {
             self.next_beat = now + beat;
         }
         for lane in [&mut self.nodes, &mut self.chains] {
             lane.give_up_late(now, timing.seat_timeout(), beat);
         }
+        self.watch.on_roster(now, dictionary);
         self.desk.answer(now, dictionary, &self.watch, effects);
         self.review_roster(now, dictionary, numbers, effects);
         if self.settled {
@@ -184,7 +202,9 @@ impl Reign {
     }
 
     fn gather(&mut self, now: Instant, dictionary: &Dictionary) -> Needs {
-        let view = View { now, dictionary, watch: &self.watch, evidence: &self.evidence, target: &self.target.plan };
+        let able = self.target.of.as_ref().map_or(&[][..], |(_, able)| able);
+        let (watch, evidence, target) = (&self.watch, &self.evidence, &self.target.plan);
+        let view = View { now, dictionary, watch, evidence, target, able };
         let mut needs = Needs::default();
         let mut called_off = Vec::new();
         for (range, chain) in dictionary.ranges() {
@@ -285,7 +305,7 @@ impl Reign {
             }
             if let Some(text) = words(dictionary, *why) {
                 let node = match why {
-                    Why::Silent(node) | Why::Copy(node) => Some(*node),
+                    Why::Silent(node) | Why::Copy(node) | Why::Apart(node, _) => Some(*node),
                     Why::Loading | Why::Busy | Why::Operator | Why::Drones => None,
                 };
                 effects.push(Effect::Note(Event {
@@ -294,7 +314,11 @@ impl Reign {
                     version: dictionary.version,
                     node,
                     ranges: Vec::new(),
-                    text: format!("{ranges} ranges wait: {text}"),
+                    text: if *ranges == 1 {
+                        format!("1 range waits: {text}")
+                    } else {
+                        format!("{ranges} ranges wait: {text}")
+                    },
                 }));
             }
         }
@@ -373,6 +397,11 @@ fn present(dictionary: &Dictionary, chain: &Chain) -> Present {
 fn words(dictionary: &Dictionary, why: Why) -> Option<String> {
     Some(match why {
         Why::Loading | Why::Busy => return None,
+        Why::Apart(one, other) => format!(
+            "{} and {} do not reach each other; look at the network between them",
+            dictionary.name_of(one),
+            dictionary.name_of(other)
+        ),
         Why::Silent(node) => match dictionary.settings.give_up_after() {
             Some(span) => {
                 let span = dictionary.settings.timing.giver(span);

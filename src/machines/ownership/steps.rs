@@ -5,11 +5,16 @@
 //! promoted, then who is missing joins, and last whoever is one too many leaves, by hand-over if it leads.
 
 use crate::machines::dictionary::Dictionary;
+use crate::machines::placement::Drone;
 use crate::messages::ownership::{Cause, Chain, Holder, HolderState, OnTotalLoss, SetChain};
 use crate::types::{Instant, NodeId, RangeId};
 
 use super::evidence::Evidence;
 use super::watch::Watch;
+
+/// For how many failure_timeouts two nodes that did not reach each other are not put into one chain again. Each trial stops
+/// the ranges it is made with for about two.
+const APART_FOR: u32 = 120;
 
 /// What a range's next step is decided from.
 pub(super) struct View<'a> {
@@ -19,6 +24,8 @@ pub(super) struct View<'a> {
     pub evidence: &'a Evidence,
     /// Who should hold each range, head first.
     pub target: &'a [Vec<NodeId>],
+    /// Who may be given ranges.
+    pub able: &'a [Drone],
 }
 
 /// The next step of a range.
@@ -47,6 +54,8 @@ pub(super) enum Why {
     Loading,
     /// A head did not park in time; it is told again later.
     Busy,
+    /// Two heard nodes do not reach each other, so that one cannot receive the range from the other.
+    Apart(NodeId, NodeId),
     /// Nobody who serves the range is heard, and silence is no death.
     Silent(NodeId),
     /// All who served are dead, and a newer copy than any at hand may come back.
@@ -83,6 +92,9 @@ impl View<'_> {
             && !chain.serving().any(|holder| self.hears(holder))
         {
             return Need::Wait(Why::Silent(silent.node));
+        }
+        if let Some(need) = self.part(range, chain) {
+            return need;
         }
         match chain.holders.last() {
             Some(joiner) if joiner.state == HolderState::Loading => self.load(range, chain, *joiner),
@@ -150,6 +162,23 @@ impl View<'_> {
         chain.serving().filter(move |holder| holder.node != lost && self.hears(holder))
     }
 
+    /// Two heard members that do not reach each other stop their chain: the head needs a word of every other (G12). One of
+    /// them goes: whoever is loading, else the one further from the head.
+    fn part(&self, range: RangeId, chain: &Chain) -> Option<Need> {
+        let fresh = self.dictionary.settings.timing.failure_timeout * 3;
+        let apart = |a: &Holder, b: &Holder| self.watch.are_apart(self.now, a.node, b.node, fresh);
+        let (place, out) = chain.holders.iter().enumerate().skip(1).rev().find(|(place, holder)| {
+            self.hears(holder) && chain.holders[..*place].iter().any(|other| self.hears(other) && apart(other, holder))
+        })?;
+        let other = chain.holders[..place].iter().find(|other| self.hears(other) && apart(other, out))?;
+        let name = |holder: &Holder| self.dictionary.name_of(holder.node);
+        let evidence = shortened(&format!("{} and {} do not reach each other", name(other), name(out)));
+        let cause = Cause::Lost { node: out.node, evidence };
+        let change = self.change(range, chain, without(chain, out), cause);
+        let need = Need::Change(Urgency::Lost, change);
+        Some(if out.state.serves() { self.once_vouched(range, chain, out, None, need) } else { need })
+    }
+
     /// A joiner that has all is promoted (G17); one that is not wanted any more goes.
     fn load(&self, range: RangeId, chain: &Chain, joiner: Holder) -> Need {
         if self.evidence.has_caught_up(range, chain) {
@@ -158,7 +187,8 @@ impl View<'_> {
             last.state = HolderState::Serving;
             return Need::Change(Urgency::Progress, self.change(range, chain, holders, Cause::CaughtUp(joiner.node)));
         }
-        let wanted = self.wants(range, joiner.node);
+        // A substitute for one out of reach is not in the plan, and wanted nevertheless.
+        let wanted = self.wants(range, joiner.node) || !self.has_all_copies(chain);
         if !wanted {
             return Need::Change(
                 Urgency::Progress,
@@ -192,11 +222,39 @@ impl View<'_> {
 
     /// The joiner stands behind the tail (G18). Who is to leave for it is marked in the same step, so that placement, and
     /// people, see the move for what it is.
-    fn join(&self, range: RangeId, chain: &Chain, node: NodeId) -> Need {
+    fn join(&self, range: RangeId, chain: &Chain, wanted: NodeId) -> Need {
+        let node = match self.stranger(chain, wanted) {
+            None => wanted,
+            // Rather another one than a copy too few; but a move can wait until the two reach each other again.
+            Some(other) if self.has_all_copies(chain) => return Need::Wait(Why::Apart(other, wanted)),
+            Some(other) => match self.substitute(chain) {
+                Some(node) => node,
+                None => return Need::Wait(Why::Apart(other, wanted)),
+            },
+        };
         let incarnation = self.dictionary.roster[&node].node.incarnation;
         let mut holders = self.marked(range, &chain.holders);
         holders.push(Holder { node, incarnation, state: HolderState::Loading });
         Need::Join(self.change(range, chain, holders, Cause::Placement))
+    }
+
+    /// A member that a node did not reach when it was last tried.
+    fn stranger(&self, chain: &Chain, node: NodeId) -> Option<NodeId> {
+        let span = self.dictionary.settings.timing.failure_timeout * APART_FOR;
+        let apart = |holder: &&Holder| self.watch.are_apart(self.now, holder.node, node, span);
+        chain.holders.iter().find(apart).map(|holder| holder.node)
+    }
+
+    fn has_all_copies(&self, chain: &Chain) -> bool {
+        chain.serving().count() >= usize::from(self.dictionary.settings.factor)
+    }
+
+    /// The drone with the fewest ranges that reaches all members.
+    fn substitute(&self, chain: &Chain) -> Option<NodeId> {
+        let outside = |node: &NodeId| chain.holders.iter().all(|holder| holder.node != *node);
+        let nodes = self.able.iter().map(|drone| drone.node).filter(outside);
+        let reaching = nodes.filter(|node| self.stranger(chain, *node).is_none());
+        reaching.min_by_key(|node| (self.dictionary.tally(*node).held, *node))
     }
 
     fn leave(&self, range: RangeId, chain: &Chain, extra: &Holder) -> Need {
@@ -273,7 +331,10 @@ impl View<'_> {
         match self.dictionary.member(node) {
             None => Cause::Dropped(node),
             Some(member) if lost.incarnation < member.node.incarnation => Cause::Restarted(node),
-            Some(member) if member.is_over() => Cause::Expired(node),
+            Some(member) if member.is_over() => match self.watch.expired(node, lost.incarnation) {
+                Some(_) => Cause::Expired(node),
+                None => Cause::Dropped(node),
+            },
             Some(_) => {
                 let evidence = self.watch.suspicion(node, lost.incarnation).map_or("", |(_, evidence)| evidence);
                 Cause::Lost { node, evidence: shortened(evidence) }

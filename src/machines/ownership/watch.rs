@@ -5,14 +5,27 @@ use std::time::Duration;
 
 use crate::machines::dictionary::Dictionary;
 use crate::messages::ownership::{Holder, Member, Role, Standing};
-use crate::types::{Incarnation, Instant, NodeId};
+use crate::types::{Incarnation, Instant, NodeId, Timing};
+
+use super::evidence::Life;
 
 /// The verdicts of one reign.
 #[derive(Debug)]
 pub(super) struct Watch {
-    me: NodeId,
-    since: Instant,
+    me: Life,
+    /// When this commander first saw each node on the roster: its absence is not counted from before that.
+    listed: BTreeMap<NodeId, Instant>,
     sights: BTreeMap<NodeId, Sight>,
+    /// Pairs of heard nodes of which one missed the other, lower id first.
+    apart: BTreeMap<(NodeId, NodeId), Apart>,
+}
+
+/// That one heard node missed another. Once is no proof: whoever was paused missed everybody when it woke.
+#[derive(Debug)]
+struct Apart {
+    first: Instant,
+    last: Instant,
+    proven: bool,
 }
 
 /// The latest verdict about one node.
@@ -27,8 +40,16 @@ struct Sight {
 }
 
 impl Watch {
-    pub fn new(me: NodeId, since: Instant) -> Self {
-        Self { me, since, sights: BTreeMap::new() }
+    pub fn new(me: Life) -> Self {
+        Self { me, listed: BTreeMap::new(), sights: BTreeMap::new(), apart: BTreeMap::new() }
+    }
+
+    /// Looks who is on the roster.
+    pub fn on_roster(&mut self, now: Instant, dictionary: &Dictionary) {
+        self.listed.retain(|node, _| dictionary.roster.contains_key(node));
+        for node in dictionary.roster.keys() {
+            self.listed.entry(*node).or_insert(now);
+        }
     }
 
     pub fn on_alive(&mut self, now: Instant, node: NodeId, incarnation: Incarnation) {
@@ -47,6 +68,24 @@ impl Watch {
         if let Some(sight) = self.sights.get_mut(&node).filter(|sight| sight.incarnation == incarnation) {
             sight.expired = Some(silent_for);
         }
+    }
+
+    /// Of two heard nodes one missed the other. Said for half a failure_timeout it is believed.
+    pub fn on_apart(&mut self, now: Instant, one: NodeId, other: NodeId, timing: &Timing) {
+        let pair = (one.min(other), one.max(other));
+        let apart = self.apart.entry(pair).or_insert(Apart { first: now, last: now, proven: false });
+        // It is said each failure_timeout.
+        if now.since(apart.last) > timing.failure_timeout * 2 {
+            *apart = Apart { first: now, last: now, proven: false };
+        }
+        apart.last = now;
+        apart.proven |= now.since(apart.first) >= timing.failure_timeout / 2;
+    }
+
+    /// Whether two nodes did not reach each other, less than `span` ago.
+    pub fn are_apart(&self, now: Instant, one: NodeId, other: NodeId, span: Duration) -> bool {
+        let pair = (one.min(other), one.max(other));
+        self.apart.get(&pair).is_some_and(|apart| apart.proven && now.since(apart.last) < span)
     }
 
     /// A verdict about an older life than the one last seen tells nothing any more.
@@ -70,7 +109,8 @@ impl Watch {
 
     /// Whether this commander has heard this life, and still does.
     pub fn has_heard(&self, node: NodeId, incarnation: Incarnation) -> bool {
-        node == self.me || self.sight(node, incarnation).is_some_and(|sight| sight.missed.is_none())
+        let me = Life { node, incarnation } == self.me;
+        me || self.sight(node, incarnation).is_some_and(|sight| sight.missed.is_none())
     }
 
     /// Whether this life may be counted on: not suspected by this commander, nor, before it has a verdict of its own, by
@@ -113,21 +153,24 @@ impl Watch {
         self.has_heard(node.id, node.incarnation).then_some((Standing::Up, "heard"))
     }
 
-    /// For how long nothing was heard of a member, whatever life it lives; counted from this commander's election.
+    /// For how long nothing was heard of a member, whatever life it lives; counted from this commander's election, or from
+    /// when the member came on the roster.
     pub fn absent_for(&self, now: Instant, member: &Member) -> Duration {
-        let heard = member.node.id == self.me;
+        let heard = member.node.id == self.me.node;
         let sight = self.sights.get(&member.node.id);
         match sight {
             _ if heard => Duration::ZERO,
             Some(sight) if sight.missed.is_none() => Duration::ZERO,
             Some(sight) => now.since(sight.since),
-            None => now.since(self.since),
+            None => self.listed.get(&member.node.id).map_or(Duration::ZERO, |listed| now.since(*listed)),
         }
     }
 
     /// Who has left the roster is forgotten.
     pub fn forget_strangers(&mut self, dictionary: &Dictionary) {
         self.sights.retain(|node, _| dictionary.roster.contains_key(node));
+        let known = |node: &NodeId| dictionary.roster.contains_key(node);
+        self.apart.retain(|(one, other), _| known(one) && known(other));
     }
 
     fn sight(&self, node: NodeId, incarnation: Incarnation) -> Option<&Sight> {

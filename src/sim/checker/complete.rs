@@ -1,11 +1,11 @@
-//! The dictionary is complete: every range has a chain, of distinct nodes that are or were on the roster, with at most one of
+//! The dictionary is complete: every range has a chain, of distinct nodes that are on the roster or known to be dead, with at most one of
 //! them Loading, and that one last.
 
 use std::collections::BTreeSet;
 
 use super::{Checker, Fact};
 use crate::machines::dictionary::Dictionary;
-use crate::messages::ownership::Chain;
+use crate::messages::ownership::{Chain, Holder};
 use crate::sim::clock::Time;
 use crate::types::Version;
 
@@ -49,8 +49,12 @@ fn lawful(dictionary: &Dictionary, chain: &Chain) -> Result<(), String> {
     if nodes.len() != chain.holders.len() {
         return Err("one node twice".into());
     }
-    if let Some(stranger) = nodes.iter().find(|node| !dictionary.roster.contains_key(node)) {
-        return Err(format!("{stranger:?}, who is not on the roster,"));
+    // One that was removed is listed until its range is begun anew: it is known to be dead.
+    let is_over =
+        |holder: &Holder| dictionary.gone.get(&holder.node).is_some_and(|it| holder.incarnation <= it.incarnation);
+    let known = |holder: &Holder| dictionary.roster.contains_key(&holder.node) || is_over(holder);
+    if let Some(stranger) = chain.holders.iter().find(|holder| !known(holder)) {
+        return Err(format!("{:?}, who is not on the roster,", stranger.node));
     }
     let loading = chain.holders.iter().position(|holder| !holder.state.serves());
     if loading.is_some_and(|place| place + 1 != chain.holders.len()) {

@@ -4,11 +4,13 @@ use std::error::Error;
 use std::time::Duration;
 
 use super::{Answer, Arguments, PATIENCE, place, span};
+use crate::machines::heartbeat;
+use crate::messages::heartbeat::{HeartbeatMessage, Silence};
 use crate::messages::ownership::{GiveUp, MeshSettings, Order, Role};
 use crate::sim::client::Habits;
 use crate::sim::disk::Health;
 use crate::sim::network::Host;
-use crate::sim::node::Room;
+use crate::sim::node::{Mail, Room};
 use crate::sim::world::{Spec, Told, World};
 use crate::types::{NodeId, Timing};
 
@@ -84,6 +86,7 @@ pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> A
         "clock" => clock(world, arguments)?,
         "timeout" => each(world, arguments, |world, host| world.time_out(host))?,
         "stall" => stall(world, arguments)?,
+        "rumour" => rumour(world, arguments)?,
         "clients" => clients(world, arguments)?,
         "rest" => {
             world.rest_clients();
@@ -157,16 +160,14 @@ fn restart(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn E
         if lost {
             world.lose_disk(host);
         }
-    })
-    .and_then(|()| {
-        // All are down before the first is up again.
-        for host in world.hosts().collect::<Vec<_>>() {
-            if world.places[host.0].node.is_none() && world.places[host.0].process > 0 {
-                world.start(host);
-            }
+    })?;
+    // All are down before the first is up again.
+    for host in world.hosts().collect::<Vec<_>>() {
+        if world.places[host.0].node.is_none() && world.places[host.0].process > 0 {
+            world.start(host);
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 fn network(world: &mut World, name: &str, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
@@ -248,6 +249,20 @@ fn stall(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Err
     };
     let span = arguments.span()?;
     world.stall(host, room, span);
+    Ok(())
+}
+
+/// One node tells the commander that it does not hear another, true or not.
+fn rumour(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let from = place(world, &arguments.word().ok_or("who says so?")?)?;
+    let about = place(world, &arguments.word().ok_or("about whom?")?)?;
+    let commander = world.commander().ok_or("nobody commands")?.host;
+    let life = |host: Host| world.places[host.0].disk.identity().map(|it| (it.node, it.incarnation));
+    let ((from, incarnation), (about, its)) = (life(from).ok_or("no node")?, life(about).ok_or("no node")?);
+    for _ in 0..arguments.number("times", 1)? {
+        let message = HeartbeatMessage::Report { about, incarnation: its, why: Silence::Unreachable };
+        world.tell(commander, Mail::Heartbeat(heartbeat::Input::Peer { from, incarnation, message }));
+    }
     Ok(())
 }
 

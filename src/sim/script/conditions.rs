@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `commander`, `commander n2`, `commander not n1`, `commander none` | somebody, this one, another, nobody commands |
 //! | `term same`, `term higher`, `version same`, `version higher` | compared with what was remembered |
-//! | `served`, `agreed`, `balanced`, `whole` | every range has somebody who can answer; all running nodes know one version and term; shares are even; no range is loading |
+//! | `served`, `agreed`, `balanced`, `whole` | every range has somebody who can answer; all running nodes of the roster know one version and term; shares are even; no range is loading |
+//! | `changing` | a change of voters is under way |
 //! | `settled 3` | so many nodes are on the roster and up, the seats are filled, and all of the line above |
 //! | `roster 3`, `voters 3`, `voters n1 n2`, `learners 2` | so many, or just these |
 //! | `n4 up`, `suspect`, `joining`, `draining`, `listed`, `gone` | how it stands on the roster |
@@ -32,7 +33,7 @@ pub(super) struct Condition {
 pub(super) fn parse(words: &[String]) -> Result<Condition, Box<dyn Error>> {
     let all: Vec<&str> = words.iter().map(String::as_str).collect();
     let known = match all.as_slice() {
-        ["commander" | "served" | "agreed" | "balanced" | "whole"] => true,
+        ["commander" | "served" | "agreed" | "balanced" | "whole" | "changing"] => true,
         ["commander", _] | ["commander", "not", _] => true,
         ["term" | "version", "same" | "higher"] => true,
         ["settled" | "roster" | "learners", count] => count.parse::<usize>().is_ok(),
@@ -67,6 +68,7 @@ impl Condition {
             ["agreed"] => is_agreed(world),
             ["balanced"] => world.newest_dictionary().is_some_and(|it| uneven(it).is_none()),
             ["whole"] => is_whole(world),
+            ["changing"] => world.newest().is_some_and(|it| !it.seats.outgoing.is_empty()),
             ["settled", count] => is_settled(world, count.parse().unwrap_or(0)),
             ["roster", count] => world.newest_dictionary().is_some_and(|it| it.roster.len().to_string() == *count),
             ["learners", count] => world.newest().is_some_and(|it| it.seats.learners.len().to_string() == *count),
@@ -84,12 +86,12 @@ fn compare<T: Ord>(how: &str, now: T, then: T) -> bool {
 }
 
 fn is_agreed(world: &World) -> bool {
-    let known: Vec<_> = world
-        .places
-        .iter()
-        .filter(|place| place.runs())
-        .map(|place| {
-            let published = place.node.as_ref()?.published.as_ref()?;
+    let Some(newest) = world.newest_dictionary() else { return false };
+    let running = world.places.iter().filter(|place| place.runs()).filter_map(|place| place.node.as_ref());
+    let known: Vec<_> = running
+        .filter(|node| newest.roster.contains_key(&node.me().0))
+        .map(|node| {
+            let published = node.published.as_ref()?;
             Some((published.dictionary.version, published.term, published.commander))
         })
         .collect();
@@ -111,7 +113,7 @@ fn is_settled(world: &World, count: usize) -> bool {
     let Some(newest) = world.newest() else { return false };
     let dictionary = &newest.dictionary;
     let seats = &newest.seats;
-    let wanted = usize::from(dictionary.settings.voters).min(count);
+    let wanted = world.seats_for(count);
     dictionary.roster.len() == count
         && dictionary.roster.values().all(|member| member.standing == Standing::Up)
         && seats.voters.len() == wanted
@@ -141,7 +143,7 @@ fn are_voters(world: &World, names: &[&str]) -> bool {
 }
 
 fn follows(world: &World, name: &str, other: &str) -> bool {
-    let published = world.host(name).and_then(|host| world.places[host.0].node.as_ref()?.published.as_ref());
+    let published = world.host(name).and_then(|host| world.places[host.0].node.as_ref()?.known());
     published.and_then(|it| it.commander).is_some_and(|it| world.name(it) == other)
 }
 

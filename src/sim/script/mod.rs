@@ -21,6 +21,9 @@
 //! | `remember` | what later conditions compare with |
 //! | `n1: set color blue` | a client's command at a node; with the tag `[later]` it is not waited for, and `answers` tells |
 //! | `clients 4`, `rest` | clients that work by themselves, under the checkers; `rest` waits until they have ended |
+//! | `hello n1 n2` | what HELLO says there |
+//! | `rumour n3 n2 [times=1]` | n3 tells the commander that it does not hear n2 |
+//! | `lines` | everything that happened since the last `lines`; for the one who writes a story, too long to keep |
 //! | `head KEY`, `show ...` | see `shows` |
 
 mod acts;
@@ -36,8 +39,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use goldenscript::{Argument, Command, Context};
 
+use super::clock::Time;
 use super::network::Host;
 use super::world::{Asker, Told, World, words};
+use crate::messages::client::Reply;
 use conditions::Condition;
 use summary::Summary;
 
@@ -52,6 +57,7 @@ pub struct Story {
     world: Option<World>,
     seen: Summary,
     remembered: Summary,
+    remembered_at: Time,
     asked: BTreeMap<u64, String>,
 }
 
@@ -88,9 +94,10 @@ impl goldenscript::Runner for Story {
             }
             let now = Summary::of(world);
             let told = now.since(&self.seen);
-            self.seen = now;
-            // What a client sees stands for itself; what changed meanwhile is told by the next command.
-            if context.prefix.is_none() {
+            // What a client sees stands for itself, and who is silenced tells nothing: what changed meanwhile is told by the
+            // next command.
+            if context.prefix.is_none() && !context.silent {
+                self.seen = now;
                 output.push_str(&told);
             }
         }
@@ -119,9 +126,15 @@ impl Story {
             "expect" => self.expect(arguments)?,
             "remember" => {
                 self.remembered = Summary::of(self.world()?);
+                self.remembered_at = self.world()?.now();
                 String::new()
             }
             "answers" => self.answers()?,
+            "lines" => {
+                self.world()?.trace.keep_lines();
+                self.world()?.trace.take_lines().iter().map(|line| format!("{line}\n")).collect()
+            }
+            "hello" => self.hello(arguments)?,
             name => match shows::show(self, name, arguments)? {
                 Some(output) => output,
                 None => acts::act(self.world()?, name, arguments)?,
@@ -198,6 +211,33 @@ impl Story {
         });
         let (_, told) = told.ok_or("a client is always told something")?;
         Ok(world.named(&told_words(&told)))
+    }
+
+    /// What HELLO says at a node, as far as it concerns the mesh.
+    fn hello(&mut self, arguments: &mut Arguments) -> Answer {
+        let mut output = String::new();
+        for name in arguments.rest() {
+            let world = self.world()?;
+            let host = place(world, &name)?;
+            let ask =
+                world.ask(host, vec![Bytes::from_static(b"HELLO"), Bytes::from_static(b"3")], Asker::Story, PATIENCE);
+            let mut told = None;
+            world.until(PATIENCE * 2, |world| {
+                told = told.take().or_else(|| world.told(ask));
+                told.is_some()
+            });
+            let Some((_, Told::Reply(Reply::Map(pairs)))) = told else {
+                writeln!(output, "{name}: no answer")?;
+                continue;
+            };
+            let field =
+                |wanted: &str| pairs.iter().find(|(key, _)| words(key) == wanted).map(|(_, value)| words(value));
+            let fields = ["state", "term", "commander", "drones"];
+            let fields: Vec<String> =
+                fields.iter().map(|name| format!("{name} {}", field(name).unwrap_or_default())).collect();
+            writeln!(output, "{name}: {}", fields.join(", "))?;
+        }
+        Ok(output)
     }
 
     fn answers(&mut self) -> Answer {

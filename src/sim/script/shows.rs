@@ -1,6 +1,13 @@
 //! What a story can show of a mesh.
 //!
-//! `head KEY`; `show commander`, `roster`, `heads`, `seats`, `terms`, `chain KEY`, `state`, `events [KIND] [at=n1]`.
+//! | line | tells |
+//! |---|---|
+//! | `head KEY` | who heads a key's range |
+//! | `show commander`, `roster`, `heads`, `seats`, `terms` | of the newest agreed state; the terms that nodes know |
+//! | `show votes` | the term and vote on each disk |
+//! | `show chain KEY`, `show holders KEY` | a key's chain; what each node has of its range |
+//! | `show events [KIND] [at=n1] [about=TEXT]` | what nodes noted since the last `remember` |
+//! | `show state` | all of it, on one line |
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -8,11 +15,13 @@ use std::fmt::Write as _;
 use super::summary::Summary;
 use super::{Arguments, Story, place};
 use crate::messages::ownership::{Chain, HolderState};
+use crate::sim::clock::Time;
 use crate::sim::world::World;
 use crate::types::RangeId;
 
 /// Shows what a line asks for; none if it asks for nothing that can be shown.
 pub(super) fn show(story: &mut Story, name: &str, arguments: &mut Arguments) -> Result<Option<String>, Box<dyn Error>> {
+    let since = story.remembered_at;
     let world = story.world()?;
     let output = match name {
         "head" => {
@@ -22,7 +31,10 @@ pub(super) fn show(story: &mut Story, name: &str, arguments: &mut Arguments) -> 
         }
         "show" => {
             let what = arguments.word().ok_or("show what?")?;
-            shown(world, &what, arguments)?
+            match what.as_str() {
+                "events" => events(world, since, arguments)?,
+                what => shown(world, what, arguments)?,
+            }
         }
         _ => return Ok(None),
     };
@@ -61,12 +73,28 @@ fn shown(world: &World, what: &str, arguments: &mut Arguments) -> Result<String,
                 writeln!(output, "{}: {term}", place.name)?;
             }
         }
+        "votes" => {
+            for place in &world.places {
+                let hard = place.disk.recover().hard;
+                let vote = hard.vote.map_or("none".into(), |vote| world.name(vote));
+                writeln!(output, "{}: term {}, vote {vote}", place.name, hard.term)?;
+            }
+        }
+        "holders" => {
+            let (range, _) = chain_of(world, arguments)?;
+            for host in world.hosts() {
+                let Some(node) = &world.places[host.0].node else { continue };
+                let Some(seen) = node.store_of(range).inspect(range, world.clock(host)) else { continue };
+                let state = seen.state.map_or("former".to_string(), |state| format!("{state:?}").to_lowercase());
+                let answers = if seen.answers { "answers" } else { "does not answer" };
+                writeln!(output, "{}: {state}, {} keys, {answers}", world.places[host.0].name, seen.len)?;
+            }
+        }
         "chain" => {
             let (range, chain) = chain_of(world, arguments)?;
             writeln!(output, "range {range}: {}", chain_words(world, chain))?;
         }
         "state" => writeln!(output, "{}", summary.told())?,
-        "events" => output = events(world, arguments)?,
         _ => return Err(format!("{what} cannot be shown").into()),
     }
     Ok(output)
@@ -92,7 +120,7 @@ fn chain_words(world: &World, chain: &Chain) -> String {
 }
 
 /// What nodes noted, oldest first; what several noted in the same words is told once.
-fn events(world: &World, arguments: &mut Arguments) -> Result<String, Box<dyn Error>> {
+fn events(world: &World, since: Time, arguments: &mut Arguments) -> Result<String, Box<dyn Error>> {
     let at = arguments.key("at").map(|name| place(world, &name)).transpose()?;
     let kind = arguments.word();
     let about = arguments.key("about");
@@ -100,6 +128,7 @@ fn events(world: &World, arguments: &mut Arguments) -> Result<String, Box<dyn Er
         .hosts()
         .filter(|host| at.is_none_or(|at| at == *host))
         .flat_map(|host| world.places[host.0].notes())
+        .filter(|(noted, _)| *noted > since)
         .filter(|(_, event)| kind.as_ref().is_none_or(|kind| format!("{:?}", event.kind).eq_ignore_ascii_case(kind)))
         .collect();
     notes.sort_by_key(|(at, event)| (event.version, *at));

@@ -146,7 +146,7 @@ impl World {
             password: None,
             settings: BTreeMap::new(),
         };
-        let (me, published, now) = (Arc::new(me), node.published.clone(), self.read(host));
+        let (me, published, now) = (Arc::new(me), node.known().cloned(), self.read(host));
         Some(View { me, published, door: view::Door::Plain, now, clients: Vec::new(), facts: None })
     }
 

@@ -19,6 +19,9 @@ use crate::sim::node::{Mail, Node, Out, Setup};
 use crate::types::{Incarnation, Instant, MeshId, NodeId};
 use crate::wire::codec;
 
+/// After so long without the log a node asks whether it still belongs to its mesh, and then again with growing pauses.
+const INTRODUCTION: Duration = Duration::from_secs(2);
+
 /// How many notes of a process are kept.
 const NOTES: usize = 1_000;
 
@@ -141,7 +144,9 @@ impl World {
 
     /// The place of this name.
     pub fn host(&self, name: &str) -> Option<Host> {
-        self.places.iter().position(|place| place.name == name).map(Host)
+        let number: usize = name.strip_prefix('n')?.parse().ok()?;
+        let host = Host(number.checked_sub(1)?);
+        self.places.get(host.0).map(|_| host)
     }
 
     /// All places.
@@ -167,6 +172,8 @@ impl World {
         let place = &mut self.places[host.0];
         place.node = Some(process);
         place.ended = None;
+        let process = place.process;
+        self.later(INTRODUCTION, Event::Introduce(host, process, INTRODUCTION));
         self.carry_out(host, out);
         self.wind(host);
     }
@@ -283,10 +290,16 @@ impl World {
         self.wind(host);
     }
 
-    /// The data directory of a place where nothing runs is lost.
+    /// The data directory of a place where nothing runs is lost. Its operator names the others to it, so that it comes back to
+    /// them and founds no mesh of its own.
     pub fn lose_disk(&mut self, host: Host) {
         assert!(self.places[host.0].node.is_none(), "a running process would notice");
-        self.places[host.0].disk.wipe();
+        let others = self.hosts().filter(|other| *other != host).map(|other| self.places[other.0].peer_address());
+        let join = others.collect();
+        let place = &mut self.places[host.0];
+        place.disk.wipe();
+        place.spec.join = join;
+        place.spec.found = false;
     }
 
     pub(super) fn on_persist(&mut self, host: Host, save: Save) {
@@ -344,6 +357,9 @@ impl World {
         let (id, incarnation) = node.me();
         place.disk.keep_identity(Identity { node: id, incarnation, mesh: Some((mesh, settings.clone())) });
         node.enter(mesh, &settings, place.disk.recover(), now);
+        let process = place.process;
+        self.later(INTRODUCTION, Event::Introduce(host, process, INTRODUCTION));
+        let Some(node) = &mut self.places[host.0].node else { return };
         let mut out: Vec<Out> = Vec::new();
         node.on_timer(now, &mut out);
         self.carry_out(host, out);

@@ -68,6 +68,8 @@ enum Event {
     Sample,
     /// A process that ended to begin again begins.
     Begin(Host, u64),
+    /// A process that waits for the log asks those it joined by whether it still belongs to them.
+    Introduce(Host, u64, Duration),
     /// A machine hears again.
     Unstall(Host, u64, Room),
 }
@@ -105,7 +107,6 @@ pub struct World {
     told: BTreeMap<u64, (Time, Told)>,
     newest: Option<Arc<Published>>,
     counter: u64,
-    seed: u64,
 }
 
 impl World {
@@ -126,7 +127,6 @@ impl World {
             told: BTreeMap::new(),
             newest: None,
             counter: 0,
-            seed,
         };
         world.later(SAMPLE, Event::Sample);
         world
@@ -193,6 +193,7 @@ impl World {
             Event::GivenUp(ask) => self.on_told(ask, Told::Nothing),
             Event::Client(client) => self.on_client(client),
             Event::Sample => self.on_sample(),
+            Event::Introduce(host, process, pause) => self.on_introduce(host, process, pause),
             Event::Begin(host, process) => {
                 if self.places[host.0].process == process && self.places[host.0].node.is_none() {
                     self.start(host);
@@ -236,7 +237,8 @@ impl World {
         let place = &mut self.places[host.0];
         let Some(deadline) = place.node.as_ref().and_then(Node::deadline) else { return };
         let due = place.clock.when(deadline, now);
-        if place.wake.is_some_and(|at| at <= due) {
+        // An alarm that rings about then does for both.
+        if place.wake.is_some_and(|at| at <= due + LATE) {
             return;
         }
         let at = due + between(&mut self.random, (Duration::ZERO, LATE));
@@ -322,8 +324,11 @@ impl World {
             )
         });
         self.checkers.observe(self.queue.now(), &Fact::Published { node, life, published: &published });
-        let is_newer =
-            |old: &Arc<Published>| (old.dictionary.version, old.term) < (published.dictionary.version, published.term);
+        // Seats change without a new version; of those the commander knows first.
+        let is_newer = |old: &Arc<Published>| {
+            let (old, new) = ((old.dictionary.version, old.term), (published.dictionary.version, published.term));
+            old < new || old == new && published.commanding
+        };
         if self.newest.as_ref().is_none_or(is_newer) {
             self.newest = Some(published.clone());
         }
@@ -374,6 +379,11 @@ impl World {
         self.queue.push(at, &mut self.random, event);
     }
 
+    /// What the clock of a place shows.
+    pub fn clock(&self, host: Host) -> Now {
+        self.read(host)
+    }
+
     fn read(&self, host: Host) -> Now {
         self.places[host.0].clock.read(self.now())
     }
@@ -401,6 +411,7 @@ impl Event {
             | Self::Synced(host, _)
             | Self::JoinTold(host, ..)
             | Self::Submitted(host, ..)
+            | Self::Introduce(host, ..)
             | Self::Unstall(host, ..) => Some(*host),
             Self::JoinAsked(.., asked) => Some(*asked),
             Self::JoinUnanswered(_)

@@ -45,8 +45,7 @@ impl World {
     pub fn answerers(&self, range: RangeId) -> Vec<NodeId> {
         let can = |host: Host| {
             let node = self.places[host.0].node.as_ref()?;
-            let now = self.read(host);
-            node.store_of(range).inspect(range, now).is_some_and(|it| it.answers).then_some(node.me().0)
+            node.store_of(range).answers(range, self.read(host)).then_some(node.me().0)
         };
         self.hosts().filter_map(can).collect()
     }
@@ -62,10 +61,15 @@ impl World {
         let answers = |host: Host, range: RangeId| {
             let place = &self.places[host.0];
             let node = place.node.as_ref().filter(|_| place.runs());
-            let seen = node.and_then(|node| node.store_of(range).inspect(range, self.read(host)));
-            seen.is_some_and(|seen| seen.answers)
+            node.is_some_and(|node| node.store_of(range).answers(range, self.read(host)))
         };
         (0..ranges).map(RangeId).filter(|range| self.hosts().any(|host| answers(host, *range))).count()
+    }
+
+    /// How many of so many nodes should vote: an odd number, or both of two.
+    pub fn seats_for(&self, nodes: usize) -> usize {
+        let most = nodes.min(usize::from(self.settings.voters));
+        if most > 2 && most.is_multiple_of(2) { most - 1 } else { most }
     }
 
     /// All processes at this instant.
@@ -78,13 +82,9 @@ impl World {
         let node: &Node = place.node.as_ref()?;
         let now = self.read(host);
         let ranges = node.published.as_ref().map_or(0, |it| it.dictionary.chains.len() as u16);
-        let answers = (0..ranges)
-            .map(RangeId)
-            .filter(|range| node.store_of(*range).inspect(*range, now).is_some_and(|it| it.answers))
-            .collect();
+        let answers = (0..ranges).map(RangeId).filter(|range| node.store_of(*range).answers(*range, now)).collect();
         let mut queues = node.queues();
         queues.push(("writes waiting for the disk", place.disk.waiting()));
-        queues.push(("frames under way on one connection", self.network.longest(host)));
         let (id, life) = node.me();
         Some(View { node: id, life, published: node.published.clone(), answers, queues })
     }

@@ -71,6 +71,7 @@ impl World {
                 News::Frame { to, .. } => *to,
                 News::Up { host, .. }
                 | News::Down { host, .. }
+                | News::Called { host, .. }
                 | News::HungUp { host, .. }
                 | News::Unreached { host, .. }
                 | News::NotSent { host, .. } => *host,
@@ -108,16 +109,18 @@ impl World {
                 self.trace.fold(at, b'V', host.0 as u64, peer.0);
                 let name = &place.name;
                 self.trace.line(at, || format!("{name} lost its link to {peer:?} for {lane:?}"));
-                if lane == Lane::Control {
-                    place.heard.remove(&peer);
-                }
                 node.on_link(peer, lane, false, now, &mut out);
             }
-            News::HungUp { caller, lane, .. } => {
-                if lane == Lane::Control {
-                    place.heard.remove(&caller.node);
-                }
-            }
+            News::Called { caller, lane, .. } => match lane {
+                Lane::Control => drop(place.heard.insert(caller.node, (caller.life, at))),
+                Lane::Data => node.on_call(caller.node, true, now, &mut out),
+                Lane::Bulk => {}
+            },
+            News::HungUp { caller, lane, .. } => match lane {
+                Lane::Control => drop(place.heard.remove(&caller.node)),
+                Lane::Data => node.on_call(caller.node, false, now, &mut out),
+                Lane::Bulk => {}
+            },
             News::Unreached { peer, lane, after_break, refusal, .. } => {
                 let name = &place.name;
                 self.trace.line(at, || format!("{name} does not reach {peer:?} for {lane:?}: {refusal:?}"));
@@ -194,21 +197,18 @@ impl World {
     /// The roster has changed for a node: its links follow.
     pub(super) fn on_roster(&mut self, host: Host, dictionary: &Dictionary) {
         let Some((me, _)) = self.places[host.0].node.as_ref().map(Node::me) else { return };
-        let listed: BTreeMap<Host, NodeId> = dictionary
+        let listed: BTreeMap<NodeId, Host> = dictionary
             .roster
             .values()
             .filter(|member| member.node.id != me)
-            .filter_map(|member| Some((self.host(host_name(&member.node.addresses.peer))?, member.node.id)))
+            .filter_map(|member| Some((member.node.id, self.host(host_name(&member.node.addresses.peer))?)))
             .collect();
-        let places = self.places.len();
         self.on_network_change(|network, context| {
-            for (other, node) in &listed {
+            for (node, other) in &listed {
                 network.want(host, *other, *node, Lane::Control, context);
                 network.want(host, *other, *node, Lane::Data, context);
             }
-            for other in (0..places).map(Host).filter(|other| !listed.contains_key(other)) {
-                network.unlink(host, other, context);
-            }
+            network.keep_links(host, |node| listed.contains_key(&node), context);
             let is_over = |node: NodeId, life: Incarnation| match dictionary.roster.get(&node) {
                 Some(member) => member.node.incarnation > life,
                 None => dictionary.gone.contains_key(&node),
@@ -250,11 +250,20 @@ impl World {
                     Ok(JoinAnswer::Refused("removed from the mesh".into()))
                 }
                 Err(refusal) => Err(refusal.to_string()),
-                Ok(()) if called.mesh.is_none() => Ok(JoinAnswer::NoMesh),
+                Ok(()) if called.mesh.is_none() => Ok(self.without_mesh(asked)),
                 Ok(()) => return self.ask_owner(host, process, address, asked),
             },
         };
         self.tell_joiner((host, process), asked, address, answer);
+    }
+
+    fn without_mesh(&self, asked: Host) -> JoinAnswer {
+        let spec = &self.places[asked.0].spec;
+        let node = self.places[asked.0].node.as_ref().map(|node| node.me().0);
+        match node.filter(|_| spec.found || spec.join.is_empty()) {
+            Some(node) => JoinAnswer::Founding { node },
+            None => JoinAnswer::NoMesh,
+        }
     }
 
     fn ask_owner(&mut self, host: Host, process: u64, address: String, asked: Host) {
@@ -276,6 +285,28 @@ impl World {
     pub(super) fn on_join_unanswered(&mut self, connection: u64) {
         let Some(Joiner { host, process, address, .. }) = self.joiners.remove(&connection) else { return };
         self.later(Duration::ZERO, Event::JoinTold(host, process, address, Err("no answer".into())));
+    }
+
+    /// Who was removed before the log reached it is called by nobody: it asks, and learns so.
+    pub(super) fn on_introduce(&mut self, host: Host, process: u64, pause: Duration) {
+        let waits = |node: &&mut Node| node.published.is_none();
+        if self.process(host, process).filter(waits).is_none() {
+            return;
+        }
+        for address in self.places[host.0].spec.join.clone() {
+            let reached = |other: &Host| !self.network.is_cut(host, *other) && !self.network.is_cut(*other, host);
+            let Some(other) = self.host(host_name(&address)).filter(reached) else { continue };
+            let (Some(caller), Some(called)) = (self.known(host), self.known(other)) else { continue };
+            if self.places[other.0].is_paused() {
+                continue;
+            }
+            if let Err(PeerRefusal::NotOnRoster { removed: true, .. }) =
+                self.shake(&caller, &called, None, Lane::Control)
+            {
+                return self.on_end(host, "removed from the mesh".into());
+            }
+        }
+        self.later(pause, Event::Introduce(host, process, (pause * 2).min(Duration::from_secs(30))));
     }
 
     fn tell_joiner(

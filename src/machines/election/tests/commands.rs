@@ -107,6 +107,21 @@ fn a_deposed_commander_confirms_nothing() {
     }
 }
 
+/// Who asks while a round is under way is not answered by it: what it proves may have ended since.
+#[test]
+fn a_round_answers_nobody_who_came_after_it_began() {
+    let mut world = World::of(5, 3);
+    world.latency_us = 20_000;
+    let commander = world.commander().unwrap();
+    let first = world.confirm(commander);
+    // The others have answered, and their answers are on their way.
+    world.run(22);
+    world.filter = Box::new(|_, _, _| false);
+    let second = world.confirm(commander);
+    world.wait("the second is answered", |world| world.again.contains(&(id(commander), second)));
+    assert!(world.confirmed.contains_key(&(id(commander), first)));
+}
+
 #[test]
 fn commits_are_written_without_a_sync_of_their_own() {
     let mut world = World::of(6, 3);

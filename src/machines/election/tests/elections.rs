@@ -155,6 +155,52 @@ fn a_paused_commander_is_replaced_and_does_no_harm_when_resumed() {
     }
 }
 
+/// Answers that came before the pause are read after it: they are no sign that anybody follows now.
+#[test]
+fn a_paused_and_cut_off_commander_does_not_believe_old_answers() {
+    for seed in 0..5 {
+        let mut world = World::of(seed, 3);
+        world.latency_us = 20_000;
+        let commander = world.commander().unwrap();
+        world.change();
+        let command = world.some_command();
+        world.propose(commander, command);
+        world.run(15);
+        world.pause(commander);
+        world.run(60);
+        world.partition(&[commander]);
+        world.run(10_000);
+        world.resume(commander);
+        assert!(!world.published(commander).commanding);
+    }
+}
+
+/// A founder that nobody but learners hears is elected without a word to anyone: what it says in its new term must wait
+/// for the disk all the same, or it would rule twice in one term.
+#[test]
+fn a_sole_voter_rules_once_a_term() {
+    for seed in 0..30 {
+        let mut world = World::new(seed);
+        world.wait_commander();
+        // Learns, and is never heard, so that it never votes.
+        world.add(2, Role::Drone);
+        world.boot(2);
+        world.cuts.insert((id(2), id(1)));
+        world.decide(&crate::messages::ownership::Command::Admit(candidate(2, 1, Role::Drone)));
+        // So long that its disk knows of the learner.
+        world.run(500);
+        world.node(1).disk_ms = 40;
+        for round in 0..10 {
+            world.crash(1);
+            world.boot(1);
+            world.run((seed * 7 + round * 13) % 90);
+        }
+        world.wait_commander();
+        world.heal();
+        world.wait("both vote", |world| world.published(1).seats.voters.len() == 2);
+    }
+}
+
 #[test]
 fn a_paused_follower_disturbs_nobody_when_resumed() {
     for seed in 0..10 {

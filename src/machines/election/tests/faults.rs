@@ -4,8 +4,9 @@ use rand::Rng;
 
 use super::world::*;
 use crate::machines::election::{Input, Proposed};
+use crate::messages::election::{ElectionMessage, Entry, MessageKind, Payload, SeatsChange};
 use crate::messages::ownership::{Applied, Cause, Command, Role};
-use crate::types::{Incarnation, Version};
+use crate::types::{Incarnation, Term, Version};
 
 /// One random life of a mesh. Everything that was acknowledged is there at the end, and the mesh works again once it is
 /// left alone.
@@ -86,16 +87,101 @@ fn live(seed: u64) {
     });
 }
 
-#[test]
-fn random_lives() {
-    let range = std::env::var("ELECTION_SEEDS").ok().and_then(|range| {
+/// `ELECTION_SEEDS=A..B` plays these instead.
+fn seeds(usual: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    let asked = std::env::var("ELECTION_SEEDS").ok().and_then(|range| {
         let (from, to) = range.split_once("..")?;
         Some(from.parse().ok()?..to.parse().ok()?)
     });
-    for seed in range.unwrap_or(0..60) {
-        if std::env::var("ELECTION_SEEDS").is_ok() {
-            eprintln!("seed {seed}");
+    asked.unwrap_or(usual)
+}
+
+#[test]
+fn random_lives() {
+    seeds(0..60).for_each(live);
+}
+
+/// A broken peer says whatever comes to its mind, with numbers near those that are true: nobody panics. It may end a
+/// node, with a reason, for the node cannot know whether a commander or itself has lost something.
+#[test]
+fn nonsense_from_a_peer_panics_nobody() {
+    use MessageKind::*;
+    let kinds = [
+        Append,
+        AppendResponse,
+        RequestVote,
+        RequestVoteResponse,
+        RequestPreVote,
+        RequestPreVoteResponse,
+        Snapshot,
+        Heartbeat,
+        HeartbeatResponse,
+        TimeoutNow,
+    ];
+    let (mut heard, mut ends) = (0, 0);
+    for seed in seeds(0..60) {
+        let mut world = World::of(seed, 3);
+        // What a liar makes others believe may well contradict: the world's checkers would only say that it lied.
+        world.trusting = true;
+        let real = world.nodes[&id(1)].disk.snapshot.clone().unwrap();
+        for _ in 0..300 {
+            let term = world.term();
+            let near = |rng: &mut rand_chacha::ChaCha8Rng, about: u64| match rng.gen_range(0..20) {
+                0 => u64::MAX - rng.gen_range(0..2),
+                1 => 0,
+                2 => 1 << rng.gen_range(0..64),
+                _ => (about + rng.gen_range(0..4)).saturating_sub(2),
+            };
+            let rng = &mut world.rng;
+            let (index, now) = (near(rng, 20), near(rng, term));
+            let mut at = if rng.gen_bool(0.8) { index } else { near(rng, 20) };
+            let entry = |rng: &mut rand_chacha::ChaCha8Rng, at: u64| Entry {
+                index: at,
+                term: Term(near(rng, term)),
+                payload: match rng.gen_range(0..3) {
+                    0 => Payload::Empty,
+                    1 => Payload::Command(vec![0xff; rng.gen_range(0..4)]),
+                    _ => Payload::Seats(SeatsChange { gone: vec![id(rng.gen_range(0..4))], ..SeatsChange::default() }),
+                },
+            };
+            let count = rng.gen_range(0..4);
+            let entries = (0..count).map(|_| {
+                at = at.saturating_add(1);
+                entry(rng, at)
+            });
+            let entries = entries.collect();
+            let mut snapshot = real.clone();
+            (snapshot.index, snapshot.term) = (near(rng, 20), Term(near(rng, term)));
+            if rng.gen_bool(0.3) {
+                snapshot.seats.learners = vec![id(rng.gen_range(0..4)), id(rng.gen_range(0..4))];
+            }
+            let kind = kinds[rng.gen_range(0..kinds.len())];
+            let message = ElectionMessage {
+                kind,
+                term: Term(now),
+                log_term: near(rng, term),
+                index,
+                entries: if kind == Append || rng.gen_bool(0.1) { entries } else { vec![] },
+                commit: near(rng, 20),
+                commit_term: near(rng, term),
+                snapshot: (kind == Snapshot || rng.gen_bool(0.05)).then_some(snapshot),
+                reject: rng.gen_bool(0.5),
+                reject_hint: near(rng, 20),
+                context: vec![0; rng.gen_range(0..9) * 8],
+                priority: rng.gen_range(-3..9),
+            };
+            let (from, to) = (rng.gen_range(0..5), rng.gen_range(1..=3));
+            let span = rng.gen_range(0..30);
+            world.step(id(to), Input::Peer { from: id(from), message });
+            world.run(span);
+            heard += 1;
+            for node in 1..=3 {
+                if world.node(node).ended.take().is_some() || world.node(node).machine.is_none() {
+                    ends += 1;
+                    world.boot(node);
+                }
+            }
         }
-        live(seed);
     }
+    assert!(ends * 10 < heard, "{heard} messages, {ends} ends");
 }

@@ -10,7 +10,7 @@ use crate::machines::election::{Input, Proposed, quiet};
 use crate::messages::election::{MessageKind, SeatsChange};
 use crate::messages::ownership::Role;
 
-/// 1. The library would draw its timeout from the process's own randomness.
+/// Rule 1: The library would draw its timeout from the process's own randomness.
 #[test]
 fn rule_1_the_timer_is_ours_and_the_same_seed_gives_the_same_run() {
     let run = |seed| {
@@ -43,7 +43,7 @@ fn rule_1_the_timer_is_ours_and_the_same_seed_gives_the_same_run() {
     assert_eq!(world.commander(), Some(chosen));
 }
 
-/// 2. A receiver ignores a snapshot whose seats do not name it, and nobody would send another.
+/// Rule 2: A receiver ignores a snapshot whose seats do not name it, and nobody would send another.
 #[test]
 fn rule_2_a_snapshot_names_its_receiver() {
     let world = World::of(1, 3);
@@ -57,7 +57,7 @@ fn rule_2_a_snapshot_names_its_receiver() {
     assert!(mirror.snapshot(1_000, 1).is_err());
 }
 
-/// 3. A lost snapshot message is never retried by the library.
+/// Rule 3: A lost snapshot message is never retried by the library.
 #[test]
 fn rule_3_a_lost_snapshot_is_sent_again() {
     let mut world = World::of(2, 3);
@@ -74,7 +74,7 @@ fn rule_3_a_lost_snapshot_is_sent_again() {
     assert_eq!(*left.lock().unwrap(), 0);
 }
 
-/// 4. A node that is given a snapshot must neither apply it, nor hear anything, before it is stable.
+/// Rule 4: A node that is given a snapshot must neither apply it, nor hear anything, before it is stable.
 #[test]
 fn rule_4_deaf_until_a_received_snapshot_is_stable() {
     let mut world = World::of(3, 3);
@@ -100,7 +100,7 @@ fn rule_4_deaf_until_a_received_snapshot_is_stable() {
     });
 }
 
-/// 5. A commander that has lost its seat would go on leading, and then panic.
+/// Rule 5: A commander that has lost its seat would go on leading, and then panic.
 #[test]
 fn rule_5_a_removed_commander_leads_no_more() {
     let mut world = World::of(4, 3);
@@ -117,7 +117,7 @@ fn rule_5_a_removed_commander_leads_no_more() {
     world.change();
 }
 
-/// 6. Rounds are dropped without a word before the first commit of a term, and when the lead changes.
+/// Rule 6: Rounds are dropped without a word before the first commit of a term, and when the lead changes.
 #[test]
 fn rule_6_every_asking_is_answered() {
     let mut world = World::of(5, 3);
@@ -143,7 +143,7 @@ fn rule_6_every_asking_is_answered() {
     assert!(took <= 2 * world.t(), "{took} ms");
 }
 
-/// 7. A joint change is completed by an empty record; three of five seats change hands so.
+/// Rule 7: A joint change is completed by an empty record; three of five seats change hands so.
 #[test]
 fn rule_7_a_joint_change_is_completed() {
     let world = World::of(6, 5);
@@ -155,7 +155,7 @@ fn rule_7_a_joint_change_is_completed() {
     assert!(world.published(commander).seats.outgoing.is_empty());
 }
 
-/// 8. What a deposed commander proposed is unknown to it: it may yet be committed. And no answer is given twice, or to the
+/// Rule 8: What a deposed commander proposed is unknown to it: it may yet be committed. And no answer is given twice, or to the
 /// wrong proposal.
 #[test]
 fn rule_8_unknown_is_never_called_failed() {
@@ -183,7 +183,7 @@ fn rule_8_unknown_is_never_called_failed() {
     assert!(committed > 0 && lost > 0, "committed {committed}, lost {lost}: unknown was both");
 }
 
-/// 9. A false belief ends the process: here a commander that was acknowledged more than this disk has.
+/// Rule 9: A false belief ends the process: here a commander that was acknowledged more than this disk has.
 #[test]
 fn rule_9_a_false_belief_ends_the_process() {
     let mut world = World::of(7, 3);
@@ -207,7 +207,7 @@ fn rule_9_a_false_belief_ends_the_process() {
     world.change();
 }
 
-/// 10. The library logs through slog, and much of it.
+/// Rule 10: The library logs through slog, and much of it.
 #[test]
 fn rule_10_the_library_is_heard_in_our_log_and_formats_nothing_unheard() {
     #[derive(Clone, Default)]

@@ -41,6 +41,14 @@ pub struct Fake {
     parked: BTreeMap<RangeId, Epoch>,
     silent_since: Instant,
     pub begun_again: bool,
+    killed: bool,
+}
+
+impl Fake {
+    /// A process that was paused and not killed.
+    pub fn has_memory(&self) -> bool {
+        !self.killed
+    }
 }
 
 pub struct World {
@@ -63,6 +71,8 @@ pub struct World {
     pub unknown: usize,
     pub deaf_stores: bool,
     pub never_park: bool,
+    /// Two nodes that do not reach each other, lower id first.
+    pub cut: BTreeSet<(u64, u64)>,
     orders: u64,
 }
 
@@ -88,6 +98,7 @@ impl World {
             unknown: 0,
             deaf_stores: false,
             never_park: false,
+            cut: BTreeSet::new(),
             orders: 0,
         };
         world.start(1, 1);
@@ -124,6 +135,7 @@ impl World {
             parked: BTreeMap::new(),
             silent_since: self.now,
             begun_again: false,
+            killed: false,
         };
         self.nodes.insert(id, fake);
     }
@@ -142,6 +154,7 @@ impl World {
         fake.up = false;
         fake.silent_since = now;
         fake.data.clear();
+        fake.killed = true;
     }
 
     /// Cut off or paused: its memory stays.
@@ -212,15 +225,24 @@ impl World {
 
     /// A tenth of a second: heartbeats, stores, timers.
     pub fn beat(&mut self) {
-        self.now = self.now + Duration::from_millis(100);
+        let end = self.now + Duration::from_millis(100);
         self.judge();
+        self.report_cuts();
         if !self.deaf_stores {
             self.nodes.keys().copied().collect::<Vec<_>>().into_iter().for_each(|node| self.stores_speak(node));
         }
-        let due = |fake: &Fake| fake.up && fake.machine.deadline().is_some_and(|at| at <= self.now);
-        let due: Vec<NodeId> = self.nodes.iter().filter(|(_, fake)| due(fake)).map(|(node, _)| *node).collect();
-        self.queue.extend(due.into_iter().map(|node| (node, Input::Timer)));
         self.drain();
+        while let Some((at, node)) = self.next_timer().filter(|(at, _)| *at <= end) {
+            self.now = self.now.max(at);
+            self.queue.push_back((node, Input::Timer));
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn next_timer(&self) -> Option<(Instant, NodeId)> {
+        let up = self.nodes.iter().filter(|(_, fake)| fake.up);
+        up.filter_map(|(node, fake)| Some((fake.machine.deadline()?, *node))).min()
     }
 
     /// What the commander's heartbeat machine says.
@@ -250,6 +272,22 @@ impl World {
         }
     }
 
+    /// Neighbours in chains that do not reach each other report it.
+    fn report_cuts(&mut self) {
+        for (one, other) in self.cut.clone() {
+            let (by, about) = (NodeId(one), NodeId(other));
+            let both = |chain: &Chain| [by, about].iter().all(|node| chain.holders.iter().any(|h| h.node == *node));
+            let up = self.nodes[&by].up && self.nodes[&about].up;
+            if up && self.dictionary.chains.iter().any(|chain| both(chain)) {
+                self.queue.push_back((self.commander, Input::Apart { by, about }));
+            }
+        }
+    }
+
+    fn is_cut(&self, one: NodeId, other: NodeId) -> bool {
+        self.cut.contains(&(one.0.min(other.0), one.0.max(other.0)))
+    }
+
     /// What stores repeat each beat.
     fn stores_speak(&mut self, node: NodeId) {
         if !self.nodes[&node].up {
@@ -269,7 +307,7 @@ impl World {
         let fake = &self.nodes[&node];
         let is_source = chain.serving().last().is_some_and(|h| h.node == node && h.incarnation == fake.life);
         let there = |fake: &&Fake| fake.up && fake.life == joiner.incarnation;
-        if !is_source || self.nodes.get(&joiner.node).filter(there).is_none() {
+        if !is_source || self.is_cut(node, joiner.node) || self.nodes.get(&joiner.node).filter(there).is_none() {
             return;
         }
         assert_eq!(fake.data.get(&range), Some(&chain.generation), "a source without data");

@@ -1,0 +1,390 @@
+//! What all actors of a node share: who it is, what is agreed, whom it can reach, and whom to ask.
+//!
+//! Nothing here decides. What is agreed is written by the election's and the heartbeat's postmen and read by everybody, so that
+//! no client's command ever asks the control plane.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use actix::Addr;
+use actix_rt::ArbiterHandle;
+use tokio::sync::{Notify, watch};
+
+use crate::actors::clients::Clients;
+use crate::actors::connection::Party;
+use crate::actors::door::Door;
+use crate::actors::election::Election;
+use crate::actors::exchange::Exchange;
+use crate::actors::gateway::{Close, Gateway};
+use crate::actors::heartbeat::Heartbeat;
+use crate::actors::hold::Lost;
+use crate::actors::outbox::Unsaid;
+use crate::actors::ownership::Ownership;
+use crate::actors::post::offer;
+use crate::actors::store::Store;
+use crate::actors::supervisor::{End, Ending, Supervisor};
+use crate::actors::switchboard::Switchboard;
+use crate::commands::view::Identity;
+use crate::io::clock;
+use crate::machines::chronicle::Chronicle;
+use crate::machines::election::Published;
+use crate::machines::heartbeat::Adoption;
+use crate::machines::{election, heartbeat, ownership};
+use crate::messages::events::{Event, EventKind};
+use crate::messages::ownership::Candidate;
+use crate::messages::peer::{PeerMessage, PeerRefusal};
+use crate::settings::Settings;
+use crate::types::{Incarnation, Instant, MeshId, NodeId, Timing, Version};
+use crate::wire::handshake::Known;
+
+/// The actors that others speak to.
+#[derive(Debug)]
+pub struct Crew {
+    /// Beacons and leases.
+    pub heartbeat: Addr<Heartbeat>,
+    /// The commander's plans, and this node's part in them.
+    pub ownership: Addr<Ownership>,
+    /// Keeps the links.
+    pub exchange: Addr<Exchange>,
+    /// One a worker.
+    pub stores: Vec<Addr<Store>>,
+    /// One a worker.
+    pub doors: Vec<Addr<Door>>,
+    /// The threads of the workers.
+    pub arbiters: Vec<ArbiterHandle>,
+}
+
+/// What the keyspaces of a worker take.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Keys in the ranges that this node heads.
+    pub keys: AtomicU64,
+    /// Those of them that have an end.
+    pub expiring: AtomicU64,
+    /// Bytes of all that is held, about.
+    pub bytes: AtomicU64,
+}
+
+/// A node, as all its actors know it.
+pub struct Node {
+    /// What its operator wants.
+    pub settings: Settings,
+    /// As it presents itself.
+    pub me: Candidate,
+    /// Threads with a store and a door each.
+    pub workers: usize,
+    /// When this process began.
+    pub started: Instant,
+    /// By which connection others are reached.
+    pub switchboard: Switchboard,
+    /// What happened.
+    pub chronicle: Mutex<Chronicle>,
+    /// Told after each event, for those who watch.
+    pub happened: Notify,
+    /// Who is connected.
+    pub clients: Clients,
+    /// What each worker's keyspaces take.
+    pub tallies: Vec<Tally>,
+    /// Peers that have just been lost.
+    pub lost: Lost,
+    /// What does not change while this process lives, as commands tell it.
+    pub identity: Arc<Identity>,
+    supervisor: Addr<Supervisor>,
+    crew: OnceLock<Crew>,
+    election: OnceLock<Addr<Election>>,
+    gateways: OnceLock<Vec<Addr<Gateway>>>,
+    closing: AtomicBool,
+    ailing: Mutex<Vec<String>>,
+    mesh: OnceLock<MeshId>,
+    /// What is agreed, as far as this node knows.
+    published: RwLock<Option<Arc<Published>>>,
+    /// What stores and doors go by.
+    adopted: RwLock<Option<Arc<Published>>>,
+    /// Rises with `published`, for those who wait for a change.
+    changes: watch::Sender<Version>,
+    /// Since when each peer has answered that another process has our id.
+    doubted: Mutex<Option<Instant>>,
+}
+
+impl Node {
+    /// One that knows nothing of any mesh yet.
+    pub fn new(settings: Settings, me: Candidate, workers: usize, supervisor: Addr<Supervisor>) -> Self {
+        let identity = Arc::new(identity(&settings, &me));
+        Self {
+            settings,
+            clients: Clients::default(),
+            tallies: (0..workers).map(|_| Tally::default()).collect(),
+            lost: Lost::default(),
+            identity,
+            me,
+            workers,
+            started: clock::now().instant,
+            switchboard: Switchboard::default(),
+            chronicle: Mutex::new(Chronicle::default()),
+            happened: Notify::new(),
+            supervisor,
+            crew: OnceLock::new(),
+            election: OnceLock::new(),
+            gateways: OnceLock::new(),
+            closing: AtomicBool::new(false),
+            ailing: Mutex::default(),
+            mesh: OnceLock::new(),
+            published: RwLock::new(None),
+            adopted: RwLock::new(None),
+            changes: watch::Sender::new(Version(0)),
+            doubted: Mutex::new(None),
+        }
+    }
+
+    /// The actors know each other from here on.
+    pub fn enlist(&self, crew: Crew) {
+        assert!(self.crew.set(crew).is_ok(), "enlisted twice");
+    }
+
+    /// The actors that others speak to.
+    pub fn crew(&self) -> &Crew {
+        self.crew.get().expect("no actor acts before all know each other")
+    }
+
+    /// The election actor starts when the mesh is known.
+    pub fn set_election(&self, election: Addr<Election>) {
+        assert!(self.election.set(election).is_ok(), "elected twice");
+    }
+
+    /// Consensus, once this node belongs to a mesh.
+    pub fn election(&self) -> Option<&Addr<Election>> {
+        self.election.get()
+    }
+
+    /// This does not work in this process now.
+    pub fn ails(&self, ailing: Vec<String>) {
+        *self.ailing.lock().unwrap_or_else(PoisonError::into_inner) = ailing;
+    }
+
+    /// What does not work in this process; empty when all is well.
+    pub fn ailing(&self) -> Vec<String> {
+        self.ailing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who accepts clients, one a worker.
+    pub fn set_gateways(&self, gateways: Vec<Addr<Gateway>>) {
+        assert!(self.gateways.set(gateways).is_ok(), "opened twice");
+    }
+
+    /// Who accepts clients, one a worker.
+    pub fn gateways(&self) -> &[Addr<Gateway>] {
+        self.gateways.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// No client is accepted any more, and those that are there are told what is known, and goodbye.
+    pub fn close_doors(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.gateways().iter().for_each(|gateway| gateway.do_send(Close));
+    }
+
+    /// Whether the clients' doors are closed for good.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Says something to a node of the roster; what it says to itself does not leave it.
+    ///
+    /// # Errors
+    /// When nobody takes it: then no byte of it will leave.
+    pub fn say(&self, to: NodeId, message: PeerMessage) -> Result<(), Unsaid> {
+        if to == self.me.id { self.hear_myself(message) } else { self.switchboard.say(to, message) }
+    }
+
+    fn hear_myself(&self, message: PeerMessage) -> Result<(), Unsaid> {
+        let (from, incarnation, crew) = (self.me.id, self.me.incarnation, self.crew());
+        let taken = match message {
+            PeerMessage::Election(message) => {
+                self.election().is_some_and(|election| offer(election, election::Input::Peer { from, message }))
+            }
+            PeerMessage::Heartbeat(message) => {
+                offer(&crew.heartbeat, heartbeat::Input::Peer { from, incarnation, message })
+            }
+            PeerMessage::Ownership(message) => {
+                offer(&crew.ownership, ownership::Input::Peer { from, incarnation, message })
+            }
+            PeerMessage::Chain(_) | PeerMessage::Relay(_) => unreachable!("a node forwards nothing to itself"),
+        };
+        if taken { Ok(()) } else { Err(Unsaid::Full) }
+    }
+
+    /// This node belongs to a mesh now.
+    pub fn set_mesh(&self, mesh: MeshId) {
+        assert_eq!(*self.mesh.get_or_init(|| mesh), mesh, "a node belongs to one mesh");
+    }
+
+    /// The mesh, once it is known.
+    pub fn mesh(&self) -> Option<MeshId> {
+        self.mesh.get().copied()
+    }
+
+    /// This is agreed now.
+    pub fn publish(&self, published: &Arc<Published>) {
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = Some(published.clone());
+        self.changes.send_replace(published.dictionary.version);
+    }
+
+    /// What is agreed, as far as this node knows.
+    pub fn published(&self) -> Option<Arc<Published>> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stores and doors go by this now.
+    pub fn adopt(&self, adoption: &Adoption) {
+        *self.adopted.write().unwrap_or_else(PoisonError::into_inner) = Some(adoption.published.clone());
+        self.changes.send_replace(adoption.published.dictionary.version);
+    }
+
+    /// What people and clients are told: what stores and doors go by, which may hold news of a commander that peers
+    /// brought and the log has not.
+    pub fn adopted(&self) -> Option<Arc<Published>> {
+        let adopted = self.adopted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        adopted.or_else(|| self.published())
+    }
+
+    /// Hears of each change of what is agreed.
+    pub fn changes(&self) -> watch::Receiver<Version> {
+        self.changes.subscribe()
+    }
+
+    /// The mesh's times, or this node's own while no mesh is known.
+    pub fn timing(&self) -> Timing {
+        match self.published() {
+            Some(published) => published.dictionary.settings.timing,
+            None => self.settings.mesh_settings().timing,
+        }
+    }
+
+    /// How long bytes to a peer may stay unacknowledged before their connection is broken.
+    pub fn patience(&self) -> Duration {
+        (self.timing().failure_timeout * 4).max(Duration::from_secs(1))
+    }
+
+    /// What the handshake goes by.
+    pub fn known(&self) -> Known {
+        let published = self.published();
+        let dictionary = published.as_ref().map(|published| &published.dictionary);
+        Known {
+            mesh: self.mesh(),
+            node: self.me.id,
+            incarnation: self.me.incarnation,
+            secret: self.settings.mesh.secret.bytes().to_vec(),
+            version: dictionary.map_or(Version(0), |dictionary| dictionary.version),
+            roster: dictionary.map(|dictionary| {
+                dictionary.roster.iter().map(|(id, member)| (*id, member.node.incarnation)).collect()
+            }),
+            gone: dictionary.map(|dictionary| dictionary.gone.keys().copied().collect()).unwrap_or_default(),
+            living: self.living(),
+        }
+    }
+
+    /// Who has been heard over a control connection within the last failure_timeout.
+    fn living(&self) -> BTreeMap<NodeId, Incarnation> {
+        let since = clock::now().instant - self.timing().failure_timeout;
+        self.switchboard.heard_since(since)
+    }
+
+    /// Waits until the roster says that this life of a node is over: another has begun, or the node was removed.
+    pub async fn outlived(self: Arc<Self>, party: Party) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            if self.is_outlived(party) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    fn is_outlived(&self, party: Party) -> bool {
+        let Some(published) = self.published() else { return false };
+        let dictionary = &published.dictionary;
+        match dictionary.roster.get(&party.node) {
+            Some(member) => member.node.incarnation > party.incarnation,
+            None => dictionary.gone.contains_key(&party.node),
+        }
+    }
+
+    /// A node's name, for people.
+    pub fn name_of(&self, id: NodeId) -> String {
+        let published = self.published();
+        let member = published.as_ref().and_then(|published| published.dictionary.roster.get(&id));
+        member.map_or_else(|| id.to_string(), |member| member.node.name.clone())
+    }
+
+    /// Remembers an event for people, and says it in the log.
+    pub fn note(&self, event: Event) {
+        match event.kind {
+            EventKind::RangesLost | EventKind::NodeLost | EventKind::NodeSuspect | EventKind::CommanderLost => {
+                tracing::warn!(term = event.term.0, version = event.version.0, "{}", event.text);
+            }
+            _ => tracing::info!(term = event.term.0, version = event.version.0, "{}", event.text),
+        }
+        self.chronicle.lock().unwrap_or_else(PoisonError::into_inner).record(clock::now(), event);
+        self.happened.notify_waiters();
+    }
+
+    /// A peer will not speak with us. Some reasons end this process: it is not of the mesh any more, or not the only one
+    /// of its name.
+    pub fn on_refusal(&self, peer: NodeId, refusal: &PeerRefusal) {
+        match refusal {
+            PeerRefusal::NotOnRoster { version, removed: true } => {
+                let ours = self.published().map_or(Version(0), |published| published.dictionary.version);
+                if *version >= ours {
+                    self.end_by_error(refusal.to_string());
+                }
+            }
+            PeerRefusal::WrongMesh { mine: Some(mine) } if self.mesh().is_some_and(|mesh| mesh != *mine) => {
+                // One peer of another mesh at an address of ours is its own mistake: the others are still there.
+                tracing::error!(peer = %self.name_of(peer), "{refusal}");
+            }
+            PeerRefusal::NodeIdInUse => self.on_double(refusal),
+            _ => {}
+        }
+    }
+
+    /// Right after a quick restart a peer may still hear our former life. Only one that is said to live on for long is a
+    /// double.
+    fn on_double(&self, refusal: &PeerRefusal) {
+        let now = clock::now().instant;
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = self.timing().failure_timeout * 4;
+        match *doubted {
+            // Old doubts, settled since.
+            Some(since) if now.since(since) > patience * 2 => *doubted = Some(now),
+            Some(since) if now.since(since) > patience => self.end_by_error(refusal.to_string()),
+            Some(_) => {}
+            None => *doubted = Some(now),
+        }
+    }
+
+    /// Ends this process, or this life of it.
+    pub fn end(&self, reason: impl Into<String>, ending: Ending) {
+        self.supervisor.do_send(End { reason: reason.into(), ending });
+    }
+
+    /// Ends this process: something it relied on does not hold.
+    pub fn end_by_error(&self, reason: impl Into<String>) {
+        self.end(reason, Ending::ByError);
+    }
+}
+
+fn identity(settings: &Settings, me: &Candidate) -> Identity {
+    Identity {
+        node: me.id,
+        incarnation: me.incarnation,
+        name: me.name.clone(),
+        role: me.role,
+        addresses: me.addresses.clone(),
+        process: std::process::id(),
+        password: settings.client.password.is_set().then(|| settings.client.password.0.clone()),
+        settings: settings.entries().into_iter().map(|(key, value)| (key.to_string(), value)).collect(),
+    }
+}

@@ -1,0 +1,360 @@
+//! Starts the actors, each on its thread, watches over them, and ends the process: in order when told to, at once when
+//! something it relies on does not hold.
+//!
+//! Threads: this one (signals, console); one for the control plane (election, heartbeat, ownership, control lanes), which never
+//! waits for data; one for the disk; and the workers, each with a store, a door and its share of the sessions and of the
+//! peers' data lanes. An actor that holds a machine is not started anew when it ends by an error: what it knew is gone, and
+//! the mesh has a rule for nodes that start anew. So the process ends, and what runs it starts it again.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, System, WrapFuture};
+use actix_rt::time::{sleep, timeout};
+use actix_rt::{Arbiter, ArbiterHandle};
+use rand::RngCore;
+use rand::rngs::OsRng;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::actors::console::Console;
+use crate::actors::door::Door;
+use crate::actors::election::Election;
+use crate::actors::exchange::Exchange;
+use crate::actors::gateway::{self, Gateway};
+use crate::actors::heartbeat::{Begin, Heartbeat};
+use crate::actors::introductions::introduce;
+use crate::actors::joining::Joining;
+use crate::actors::node::{Crew, Node};
+use crate::actors::ownership::{Ordering, Ownership};
+use crate::actors::post::deliver;
+use crate::actors::reception::Reception;
+use crate::actors::store::Store;
+use crate::io::journal::Journal;
+use crate::machines::dictionary::Dictionary;
+use crate::machines::{self, door, election, store};
+use crate::messages::ownership::Order;
+use crate::settings::{OnTerm, Settings};
+use crate::types::MeshId;
+
+/// How long a commander may take to hand over before it ends all the same.
+const HANDING_OVER: Duration = Duration::from_millis(400);
+
+/// How long clients may take to read what they are still told.
+const PARTING: Duration = Duration::from_millis(100);
+
+/// End this process.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct End {
+    /// Why.
+    pub reason: String,
+    /// How.
+    pub ending: Ending,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to.
+    InOrder,
+    /// Something it relied on does not hold.
+    ByError,
+    /// Its life is over for the mesh: it begins another one at once, with empty memory, as if it had been started again.
+    BeginAgain,
+}
+
+impl Ending {
+    /// As the system of actors is told.
+    pub fn code(self) -> i32 {
+        self as i32
+    }
+
+    /// As the system of actors was told.
+    pub fn of_code(code: i32) -> Self {
+        [Self::InOrder, Self::BeginAgain].into_iter().find(|ending| ending.code() == code).unwrap_or(Self::ByError)
+    }
+}
+
+/// The joining machine has come to an end.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub enum Joined {
+    /// This node founds a mesh.
+    Founder,
+    /// It was admitted to this one.
+    Member(MeshId),
+}
+
+/// What was had before any actor started.
+pub struct Premises {
+    /// The settings.
+    pub settings: Settings,
+    /// The opened data directory.
+    pub journal: Journal,
+    /// The four doors.
+    pub doors: Listeners,
+}
+
+/// Listeners, bound before anything else is done, so that a port in use changes nothing.
+pub struct Listeners {
+    /// The plain door.
+    pub plain: TcpListener,
+    /// The cluster door.
+    pub cluster: TcpListener,
+    /// The peer door.
+    pub peer: TcpListener,
+    /// The console.
+    pub console: TcpListener,
+}
+
+/// The root of the tree.
+pub struct Supervisor {
+    premises: Option<Premises>,
+    /// Until this node belongs to a mesh.
+    journal: Option<Journal>,
+    control: Option<ArbiterHandle>,
+    node: Option<Arc<Node>>,
+    ending: bool,
+}
+
+impl Supervisor {
+    /// With what it needs to start the others.
+    pub fn new(premises: Premises) -> Self {
+        Self { premises: Some(premises), journal: None, control: None, node: None, ending: false }
+    }
+
+    fn start_all(&mut self, context: &mut Context<Self>) {
+        let Premises { settings, journal, doors } = self.premises.take().expect("started once");
+        let (id, incarnation) = (journal.identity().node, journal.identity().incarnation);
+        let me = settings.candidate(id, incarnation);
+        let workers = settings.workers();
+        tracing::info!(
+            node = %me.name, id = %id, incarnation = incarnation.0,
+            client = %me.addresses.client, cluster = %me.addresses.cluster, peer = %me.addresses.peer,
+            console = %me.addresses.console, data_dir = %settings.node.data_dir.display(), workers,
+            "started"
+        );
+        let control = Arbiter::new().handle();
+        let arbiters: Vec<ArbiterHandle> = (0..workers).map(|_| Arbiter::new().handle()).collect();
+        let node = Arc::new(Node::new(settings, me, workers, context.address()));
+        enlist(&node, &control, arbiters);
+        start_doors(&node, &control, doors);
+        let mesh = journal.mesh();
+        (self.journal, self.control, self.node) = (Some(journal), Some(control), Some(node.clone()));
+        match mesh {
+            Some(mesh) => self.take_part(mesh),
+            None => self.join(context),
+        }
+        context.spawn(hear_signals(node).into_actor(self));
+    }
+
+    /// Asks who has a mesh.
+    fn join(&self, context: &mut Context<Self>) {
+        let (node, control) = (self.node().clone(), self.control.clone().expect("started"));
+        let supervisor = context.address();
+        Joining::start_in_arbiter(&control, move |_| {
+            let mesh = &node.settings.mesh;
+            let now = crate::io::clock::now();
+            let machine = machines::joining::Joining::new(mesh.join.clone(), mesh.found, node.me.clone(), now);
+            Joining::new(node, machine, supervisor)
+        });
+    }
+
+    /// This node belongs to a mesh: consensus begins where the journal ends.
+    fn take_part(&mut self, mesh: MeshId) {
+        let journal = self.journal.take().expect("a node joins one mesh, once");
+        let recovered = match journal.recover() {
+            Ok(recovered) => recovered,
+            Err(error) => return self.end(&error.to_string(), Ending::ByError),
+        };
+        let node = self.node().clone();
+        node.set_mesh(mesh);
+        tracing::info!(%mesh, term = recovered.hard.term.0, "takes part in the mesh");
+        let config = election::Config {
+            me: node.me.id,
+            role: node.me.role,
+            timing: node.settings.timing(),
+            voters: node.settings.election.voters,
+            seed: OsRng.next_u64(),
+        };
+        let sharing = node.clone();
+        let control = self.control.clone().expect("started");
+        let election = Election::start_in_arbiter(&control, move |context| {
+            let machine = election::Election::new(config, recovered, crate::io::clock::now());
+            Election::new(sharing, machine, journal, context.address())
+        });
+        node.set_election(election);
+        control.spawn(introduce(node));
+    }
+
+    /// The first write of a mesh: its dictionary, with this node alone on the roster.
+    fn found(&mut self) {
+        let node = self.node().clone();
+        let mut id = [0; 16];
+        OsRng.fill_bytes(&mut id);
+        let mesh = MeshId(u128::from_be_bytes(id));
+        let dictionary = Dictionary::found(mesh, node.settings.mesh_settings(), node.me.clone());
+        let journal = self.journal.as_mut().expect("a node founds one mesh, once");
+        let first = election::founding(&dictionary);
+        if let Err(error) = journal.write(&[first]).and_then(|()| journal.set_mesh(mesh)) {
+            return self.end(&error.to_string(), Ending::ByError);
+        }
+        tracing::info!(%mesh, "founded a mesh");
+        self.take_part(mesh);
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        self.node.as_ref().expect("started")
+    }
+
+    fn end(&mut self, reason: &str, ending: Ending) {
+        if std::mem::replace(&mut self.ending, true) {
+            return;
+        }
+        match ending {
+            Ending::InOrder => tracing::info!("ends: {reason}"),
+            Ending::ByError => tracing::error!("ends: {reason}"),
+            Ending::BeginAgain => tracing::warn!("begins another life: {reason}"),
+        }
+        System::current().stop_with_code(ending.code());
+    }
+}
+
+/// Starts the actors that hold machines, and lets them begin when each can reach the others.
+fn enlist(node: &Arc<Node>, control: &ArbiterHandle, arbiters: Vec<ArbiterHandle>) {
+    let (id, incarnation, workers) = (node.me.id, node.me.incarnation, node.workers);
+    let park = node.settings.client.park;
+    let share = || node.clone();
+    let shared = share();
+    let seed = OsRng.next_u64();
+    let heartbeat = Heartbeat::start_in_arbiter(control, move |_| {
+        Heartbeat::new(shared, machines::heartbeat::Heartbeat::new(id, incarnation, seed))
+    });
+    let shared = share();
+    let seed = OsRng.next_u64();
+    let ownership = Ownership::start_in_arbiter(control, move |_| {
+        let machine = machines::ownership::Ownership::new(shared.me.clone(), seed);
+        Ownership::new(shared, machine)
+    });
+    let shared = share();
+    let exchange = Exchange::start_in_arbiter(control, move |_| Exchange::new(shared));
+    let mut stores = Vec::new();
+    let mut doors = Vec::new();
+    for (worker, arbiter) in arbiters.iter().enumerate() {
+        let shared = share();
+        stores.push(Store::start_in_arbiter(arbiter, move |_| {
+            let machine = store::Store::new(store::Config { me: id, incarnation, worker, workers, park });
+            Store::new(shared, worker, machine)
+        }));
+        let shared = share();
+        doors.push(Door::start_in_arbiter(arbiter, move |_| {
+            Door::new(shared, worker, door::Door::new(door::Config { me: id, incarnation, park }))
+        }));
+    }
+    let crew = Crew { heartbeat, ownership, exchange, stores, doors, arbiters };
+    node.enlist(crew);
+    let crew = node.crew();
+    deliver(&crew.heartbeat, Begin);
+    deliver(&crew.ownership, Begin);
+    crew.stores.iter().for_each(|store| deliver(store, Begin));
+    crew.doors.iter().for_each(|door| deliver(door, Begin));
+}
+
+fn start_doors(node: &Arc<Node>, control: &ArbiterHandle, doors: Listeners) {
+    let Listeners { plain, cluster, peer, console } = doors;
+    let shared = node.clone();
+    Reception::start_in_arbiter(control, move |_| Reception::new(shared, peer));
+    Gateway::start_all(node, gateway::Doors { plain, cluster });
+    Console::new(node.clone(), console).start();
+}
+
+/// SIGTERM and SIGINT end this process in order; the second time at once.
+async fn hear_signals(node: Arc<Node>) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return tracing::error!("signals cannot be heard; SIGKILL alone will end this process");
+    };
+    let name = tokio::select! {
+        biased;
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    };
+    tracing::info!("{name}: ending in order");
+    tokio::select! {
+        biased;
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+        () = part(&node) => {}
+    }
+    node.end(name, Ending::InOrder);
+}
+
+/// Hands over what this node does for the mesh, and sees its clients off.
+async fn part(node: &Arc<Node>) {
+    step_down(node).await;
+    node.close_doors();
+    sleep(PARTING).await; // not a guess: what is under way may be answered so long
+    if node.settings.node.on_term == OnTerm::Leave && node.mesh().is_some() {
+        leave(node).await;
+    }
+}
+
+async fn step_down(node: &Node) {
+    let rules = || node.published().is_some_and(|published| published.commanding);
+    let others = node.published().is_some_and(|published| published.dictionary.roster.len() > 1);
+    let Some(election) = node.election().filter(|_| rules() && others) else { return };
+    deliver(election, election::Input::StepDown { to: None });
+    let handed_over = async {
+        while rules() {
+            sleep(Duration::from_millis(5)).await; // not a guess: between two looks
+        }
+    };
+    if timeout(HANDING_OVER, handed_over).await.is_err() {
+        tracing::warn!("nobody took over the command in {HANDING_OVER:?}");
+    }
+}
+
+/// Off the roster: this node answers nobody any more.
+async fn leave(node: &Node) {
+    let (answer, answered) = oneshot::channel();
+    deliver(&node.crew().ownership, Ordering { order: Order::Drop { node: node.me.id }, answer });
+    match timeout(node.settings.node.grace, answered).await {
+        Ok(Ok(Ok(_))) => tracing::info!("left the roster"),
+        Ok(Ok(Err(why))) => tracing::warn!("could not leave the roster: {why}"),
+        _ => tracing::warn!("could not leave the roster in {:?}", node.settings.node.grace),
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.start_all(context);
+    }
+}
+
+impl Handler<End> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, end: End, _context: &mut Context<Self>) {
+        self.end(&end.reason, end.ending);
+    }
+}
+
+impl Handler<Joined> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, joined: Joined, _context: &mut Context<Self>) {
+        match joined {
+            Joined::Founder => self.found(),
+            Joined::Member(mesh) => {
+                let journal = self.journal.as_mut().expect("a node joins one mesh, once");
+                match journal.set_mesh(mesh) {
+                    Ok(()) => self.take_part(mesh),
+                    Err(error) => self.end(&error.to_string(), Ending::ByError),
+                }
+            }
+        }
+    }
+}

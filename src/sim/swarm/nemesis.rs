@@ -1,0 +1,387 @@
+//! What a seed does to a mesh while nothing is promised but safety.
+//!
+//! A nemesis knows some kinds of harm, each seed its own; it does one, waits, and does the next. Most harm is undone after a
+//! while: processes start again, cuts heal, disks recover. What cannot be undone is kept within what the mesh can bear: never so
+//! many data directories are lost that the voters who remain are no majority.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::messages::election::Seats;
+use crate::messages::ownership::{Order, Role};
+use crate::sim::clock::Time;
+use crate::sim::disk::Health;
+use crate::sim::network::{Host, between};
+use crate::sim::node::Room;
+use crate::sim::world::{Spec, World};
+use crate::types::NodeId;
+
+/// At most so many places.
+const PLACES: usize = 9;
+
+/// Clocks are wrong by less than the drift that a mesh is told to expect.
+const DRIFT_PPM: i64 = 49_000;
+
+/// A kind of harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Harm {
+    Kill,
+    PowerOff,
+    Pause,
+    KillAll,
+    Cut,
+    OneWay,
+    Isolate,
+    Partition,
+    Flap,
+    SlowDisk,
+    BadDisk,
+    LostDisk,
+    Join,
+    Drop,
+    StepDown,
+    Drift,
+    WallJump,
+    Stall,
+    TimeOut,
+    Peace,
+}
+
+const ALL: [Harm; 19] = [
+    Harm::Kill,
+    Harm::PowerOff,
+    Harm::Pause,
+    Harm::KillAll,
+    Harm::Cut,
+    Harm::OneWay,
+    Harm::Isolate,
+    Harm::Partition,
+    Harm::Flap,
+    Harm::SlowDisk,
+    Harm::BadDisk,
+    Harm::LostDisk,
+    Harm::Join,
+    Harm::Drop,
+    Harm::StepDown,
+    Harm::Drift,
+    Harm::WallJump,
+    Harm::Stall,
+    Harm::TimeOut,
+];
+
+impl Harm {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::PowerOff => "power off",
+            Self::Pause => "pause",
+            Self::KillAll => "kill all",
+            Self::Cut => "cut",
+            Self::OneWay => "cut one way",
+            Self::Isolate => "isolate",
+            Self::Partition => "partition",
+            Self::Flap => "flapping link",
+            Self::SlowDisk => "slow disk",
+            Self::BadDisk => "disk refuses",
+            Self::LostDisk => "lost disk",
+            Self::Join => "join",
+            Self::Drop => "drop",
+            Self::StepDown => "step down",
+            Self::Drift => "clock rate",
+            Self::WallJump => "wall clock jump",
+            Self::Stall => "stalled actor",
+            Self::TimeOut => "early timeout",
+            Self::Peace => "peace",
+        }
+    }
+}
+
+/// What undoes harm.
+#[derive(Clone, Copy, Debug)]
+enum Undo {
+    Start(Host),
+    Resume(Host),
+    Heal(Host, Host),
+    Disk(Host),
+}
+
+/// A seed's will.
+#[derive(Debug)]
+pub(super) struct Nemesis {
+    random: ChaCha8Rng,
+    knows: Vec<Harm>,
+    pause: Duration,
+    undo: Vec<(Time, Undo)>,
+    /// Nodes whose data directory is gone, or that an operator has dropped: they never come back.
+    gone: BTreeSet<NodeId>,
+    vouched: Time,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Nemesis {
+    /// One that knows about half of all harm.
+    pub(super) fn new(mut random: ChaCha8Rng, drifts: bool) -> Self {
+        let mut knows: Vec<Harm> = ALL.into_iter().filter(|_| random.gen_ratio(1, 2)).collect();
+        if drifts {
+            knows.push(Harm::Drift);
+        }
+        knows.push(Harm::Peace);
+        let pause = Duration::from_millis([800, 3_000, 10_000, 25_000][random.gen_range(0..4)]);
+        Self {
+            random,
+            knows,
+            pause,
+            undo: Vec::new(),
+            gone: BTreeSet::new(),
+            vouched: Time(0),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// What it did, and what came of that on the network.
+    pub(super) fn counts(&self, world: &World) -> BTreeMap<&'static str, u64> {
+        let mut counts = self.counts.clone();
+        counts.insert("broken connections", world.network.broken());
+        counts
+    }
+
+    /// Does one thing, and lets some time pass.
+    pub(super) fn act(&mut self, world: &mut World) {
+        self.vouch(world);
+        let harm = *self.knows.choose(&mut self.random).expect("it knows peace at least");
+        if self.harm(world, harm).is_some() {
+            *self.counts.entry(harm.name()).or_default() += 1;
+        }
+        let until = world.now() + between(&mut self.random, (Duration::ZERO, self.pause * 2));
+        self.wait(world, until);
+    }
+
+    /// Lets time pass, and undoes what is due.
+    fn wait(&mut self, world: &mut World, until: Time) {
+        loop {
+            self.undo.sort_by_key(|(at, _)| *at);
+            let next = self.undo.first().map(|(at, _)| *at).filter(|at| *at <= until);
+            let now = world.now();
+            world.advance(next.unwrap_or(until).max(now).since(now));
+            if next.is_none() || world.checkers.violation().is_some() {
+                return;
+            }
+            let (_, undo) = self.undo.remove(0);
+            self.undo(world, undo);
+        }
+    }
+
+    fn undo(&mut self, world: &mut World, undo: Undo) {
+        match undo {
+            Undo::Start(host) => self.start(world, host),
+            Undo::Resume(host) => world.resume(host),
+            Undo::Heal(from, to) => world.heal(from, to),
+            Undo::Disk(host) => world.places[host.0].disk.health = Health::Well,
+        }
+    }
+
+    /// Starts a process; as a new node where the former was removed from the mesh.
+    pub(super) fn start(&mut self, world: &mut World, host: Host) {
+        if world.places[host.0].node.is_some() {
+            return;
+        }
+        let place = &mut world.places[host.0];
+        let known = place.disk.identity().map(|identity| identity.node);
+        let removed = place.ended.as_ref().is_some_and(|reason| reason.contains("removed"));
+        if removed || known.is_some_and(|node| self.gone.contains(&node)) {
+            self.gone.extend(known);
+            world.lose_disk(host);
+        }
+        let place = &mut world.places[host.0];
+        if place.disk.health.refusal().is_some() {
+            place.disk.health = Health::Well;
+        }
+        world.start(host);
+    }
+
+    /// Where silence is no death an operator has to say that a node whose directory is lost will not come back.
+    pub(super) fn vouch(&mut self, world: &mut World) {
+        if world.settings.give_up_after().is_some() || world.now() < self.vouched + Duration::from_secs(2) {
+            return;
+        }
+        self.vouched = world.now();
+        let Some(commander) = world.commander() else { return };
+        let listed = world.newest_dictionary().map(|it| it.roster.keys().copied().collect::<Vec<_>>());
+        for node in listed.unwrap_or_default().into_iter().filter(|node| self.gone.contains(node)) {
+            world.order(commander.host, Order::Drop { node }, Duration::from_secs(2));
+        }
+    }
+
+    fn harm(&mut self, world: &mut World, harm: Harm) -> Option<()> {
+        let runs: Vec<Host> = world.hosts().filter(|host| world.places[host.0].runs()).collect();
+        let one = *runs.choose(&mut self.random)?;
+        match harm {
+            Harm::Kill => self.kill(world, one, false),
+            Harm::PowerOff => self.kill(world, one, true),
+            Harm::KillAll => runs.into_iter().for_each(|host| self.kill(world, host, false)),
+            Harm::Pause => {
+                // The commander is the more interesting one.
+                let one = world.commander().filter(|_| self.random.gen_ratio(1, 3)).map_or(one, |it| it.host);
+                world.pause(one);
+                self.later(world, Undo::Resume(one), Duration::from_secs(8));
+            }
+            Harm::Cut => {
+                let other = self.other(world, one)?;
+                self.cut(world, one, other);
+                self.cut(world, other, one);
+            }
+            Harm::OneWay => {
+                let other = self.other(world, one)?;
+                self.cut(world, one, other);
+            }
+            Harm::Isolate => {
+                let one = world.commander().filter(|_| self.random.gen_ratio(1, 2)).map_or(one, |it| it.host);
+                self.part(world, &[one]);
+            }
+            Harm::Partition => {
+                let all: Vec<Host> = world.hosts().collect();
+                let size = self.random.gen_range(1..=all.len() / 2);
+                let side: Vec<Host> = all.choose_multiple(&mut self.random, size).copied().collect();
+                self.part(world, &side);
+            }
+            Harm::Flap => {
+                let other = self.other(world, one)?;
+                for _ in 0..5 {
+                    world.cut(one, other);
+                    let until =
+                        world.now() + between(&mut self.random, (Duration::from_millis(1), Duration::from_secs(1)));
+                    self.wait(world, until);
+                    world.heal(one, other);
+                    let until =
+                        world.now() + between(&mut self.random, (Duration::from_millis(1), Duration::from_secs(1)));
+                    self.wait(world, until);
+                }
+            }
+            Harm::SlowDisk => {
+                let by = between(&mut self.random, (Duration::from_millis(20), Duration::from_secs(4)));
+                world.places[one.0].disk.health = Health::Slow(by);
+                self.later(world, Undo::Disk(one), Duration::from_secs(30));
+            }
+            Harm::BadDisk => {
+                let health = if self.random.gen_ratio(1, 2) { Health::Full } else { Health::Fails };
+                world.places[one.0].disk.health = health;
+                self.later(world, Undo::Start(one), Duration::from_secs(20));
+            }
+            Harm::LostDisk => self.lose_disk(world, one)?,
+            Harm::Join => self.join(world)?,
+            Harm::Drop => self.drop(world, one)?,
+            Harm::StepDown => {
+                let commander = world.commander()?;
+                world.order(commander.host, Order::StepDown { to: None }, Duration::from_secs(5));
+            }
+            Harm::Drift => {
+                let (now, ppm) = (world.now(), self.random.gen_range(-DRIFT_PPM..=DRIFT_PPM));
+                world.places[one.0].clock.set_drift(now, ppm);
+            }
+            Harm::WallJump => {
+                let by = self.random.gen_range(-3_600_000..3_600_000);
+                world.places[one.0].clock.jump_wall(by);
+            }
+            Harm::Stall => {
+                let rooms = [Room::Election, Room::Heartbeat, Room::Ownership, Room::Store(0), Room::Door];
+                let room = *rooms.choose(&mut self.random)?;
+                let span = between(&mut self.random, (Duration::from_millis(1), Duration::from_secs(3)));
+                world.stall(one, room, span);
+            }
+            Harm::TimeOut => world.time_out(one),
+            Harm::Peace => {}
+        }
+        Some(())
+    }
+
+    fn later(&mut self, world: &World, undo: Undo, bound: Duration) {
+        // Short spans are as likely as long ones: each order of magnitude counts the same.
+        let bound = bound.as_secs_f64();
+        let span = bound * (-self.random.gen_range(0.0..6.0_f64)).exp();
+        self.undo.push((world.now() + Duration::from_secs_f64(span), undo));
+    }
+
+    fn other(&mut self, world: &World, one: Host) -> Option<Host> {
+        let others: Vec<Host> = world.hosts().filter(|host| *host != one).collect();
+        others.choose(&mut self.random).copied()
+    }
+
+    fn kill(&mut self, world: &mut World, host: Host, silently: bool) {
+        world.kill(host, silently);
+        self.later(world, Undo::Start(host), Duration::from_secs(25));
+    }
+
+    fn cut(&mut self, world: &mut World, from: Host, to: Host) {
+        world.cut(from, to);
+        self.later(world, Undo::Heal(from, to), Duration::from_secs(40));
+    }
+
+    fn part(&mut self, world: &mut World, side: &[Host]) {
+        let others: Vec<Host> = world.hosts().filter(|host| !side.contains(host)).collect();
+        let before = self.undo.len();
+        for (host, other) in side.iter().flat_map(|host| others.iter().map(move |other| (*host, *other))) {
+            self.cut(world, host, other);
+            self.cut(world, other, host);
+        }
+        // A partition heals as one, more often than not.
+        if self.random.gen_ratio(3, 4) && before < self.undo.len() {
+            let at = self.undo[before].0;
+            self.undo[before..].iter_mut().for_each(|undo| undo.0 = at);
+        }
+    }
+
+    fn lose_disk(&mut self, world: &mut World, host: Host) -> Option<()> {
+        let node = world.places[host.0].disk.identity()?.node;
+        if !self.is_bearable(world, node) {
+            return None;
+        }
+        world.kill(host, false);
+        world.lose_disk(host);
+        self.gone.insert(node);
+        self.later(world, Undo::Start(host), Duration::from_secs(25));
+        Some(())
+    }
+
+    /// Whether those who are left are a majority, in whatever way the voters may be changing.
+    fn is_bearable(&self, world: &World, node: NodeId) -> bool {
+        let is_majority = |voters: &[NodeId]| {
+            let left = voters.iter().filter(|voter| **voter != node && !self.gone.contains(voter)).count();
+            voters.is_empty() || left * 2 > voters.len()
+        };
+        let bears = |seats: &Seats| is_majority(&seats.voters) && is_majority(&seats.outgoing);
+        // The change that is known to one node only may be the one that holds.
+        let mut known = world.places.iter().filter_map(|place| place.node.as_ref()?.published.as_ref());
+        world.newest().is_some_and(|newest| bears(&newest.seats)) && known.all(|published| bears(&published.seats))
+    }
+
+    fn join(&mut self, world: &mut World) -> Option<()> {
+        if world.places.len() >= PLACES {
+            return None;
+        }
+        let asked = self.random.gen_range(0..world.places.len());
+        let join = vec![world.places[asked].peer_address(), "n1:16234".into()];
+        let role = if self.random.gen_ratio(1, 8) { Role::Witness } else { Role::Drone };
+        let host = world.add_place(Spec { join, role, ..Spec::default() });
+        world.start(host);
+        Some(())
+    }
+
+    /// An operator drops a node, and vouches that its process has ended.
+    fn drop(&mut self, world: &mut World, host: Host) -> Option<()> {
+        let node = world.places[host.0].disk.identity()?.node;
+        let others: Vec<Host> = world.hosts().filter(|it| *it != host && world.places[it.0].runs()).collect();
+        let at = *others.choose(&mut self.random)?;
+        if !self.is_bearable(world, node) {
+            return None;
+        }
+        world.kill(host, false);
+        world.order(at, Order::Drop { node }, Duration::from_secs(10));
+        self.gone.insert(node);
+        self.later(world, Undo::Start(host), Duration::from_secs(40));
+        Some(())
+    }
+}
