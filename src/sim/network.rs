@@ -23,8 +23,8 @@ use crate::types::{Incarnation, NodeId};
 /// How many frames a connection may have under way, and a link may keep while it dials. Beyond it, the connection breaks.
 pub const FRAMES: usize = 4096;
 
-/// How many broken connections are remembered: by then both sides have noticed.
-const BROKEN: usize = 100;
+/// How many connections that broke, and whose sides have noticed, are remembered before they are let go of together.
+const NOTICED: usize = 100;
 
 /// How long a dialling node waits for an answer.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(400);
@@ -260,6 +260,8 @@ struct Connection {
     ends: [Side; 2],
     ways: [Way; 2],
     broken: bool,
+    /// How many sides have noticed that it broke.
+    noticed: u8,
 }
 
 #[derive(Debug, Default)]
@@ -512,8 +514,10 @@ impl Network {
     }
 
     fn on_notice(&mut self, host: Host, id: u64, context: &mut Context<'_>) {
-        let Some(Connection { lane, ends: [caller, called], .. }) = self.connections.get(&id) else { return };
-        let (lane, caller, called) = (*lane, *caller, *called);
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.noticed += 1;
+        let (lane, [caller, called]) = (connection.lane, connection.ends);
+        self.forget_broken(id);
         if host != caller.host {
             // Unless a newer one has come.
             let key = (called.host, caller.node, lane);
@@ -566,7 +570,8 @@ impl Network {
         self.count += 1;
         let id = self.count;
         let way = || Way { last: context.now, ..Way::default() };
-        self.connections.insert(id, Connection { lane, ends: [caller, called], ways: [way(), way()], broken: false });
+        self.connections
+            .insert(id, Connection { lane, ends: [caller, called], ways: [way(), way()], broken: false, noticed: 0 });
         self.accepted.insert((called.host, caller.node, lane), id);
         context.news.push(News::Called { host: called.host, caller, lane });
         context.news.push(News::Up { host: caller.host, peer: called.node, lane });
@@ -664,16 +669,16 @@ impl Network {
             let at = (context.now + after).max(last);
             context.later.push((at, Event::Notice { host, connection: id }));
         }
-        self.forget_broken();
     }
 
-    fn forget_broken(&mut self) {
-        self.fading += 1;
-        if self.fading > 2 * BROKEN {
-            let mut broken: Vec<u64> = self.connections.iter().filter(|(_, it)| it.broken).map(|(id, _)| *id).collect();
-            broken.truncate(broken.len().saturating_sub(BROKEN));
-            self.fading -= broken.len();
-            broken.into_iter().for_each(|id| drop(self.connections.remove(&id)));
+    /// A connection is let go of only when both sides have noticed its end: the one that has not would speak into it for ever.
+    fn forget_broken(&mut self, id: u64) {
+        if self.connections.get(&id).is_some_and(|it| it.noticed == 2) {
+            self.fading += 1;
+        }
+        if self.fading > NOTICED {
+            self.connections.retain(|_, it| it.noticed < 2);
+            self.fading = 0;
         }
     }
 }
