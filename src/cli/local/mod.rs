@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::output::{complain, say};
 use layout::lay_out;
@@ -102,13 +103,12 @@ async fn play(arguments: &Arguments) -> Result<ExitCode, String> {
 /// Asks all to end, and kills who has not when the time is over, or when asked a second time.
 async fn finish(mut running: Running, stop: &mut Stop) {
     running.ask_to_end();
-    let deadline = tokio::time::sleep(GRACE); // not a guess: after this they are killed
-    tokio::pin!(deadline);
+    let deadline = Instant::now() + GRACE;
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             () = stop.asked() => break,
-            () = &mut deadline => break,
+            () = tokio::time::sleep_until(deadline) => break,
             _ = look.tick() => {
                 running.ended();
                 if running.is_empty() {
