@@ -20,7 +20,7 @@ use crate::types::{Incarnation, Instant, MeshId, NodeId};
 use crate::wire::codec;
 
 /// After so long without the log a node asks whether it still belongs to its mesh, and then again with growing pauses.
-const INTRODUCTION: Duration = Duration::from_secs(2);
+pub(super) const INTRODUCTION: Duration = Duration::from_secs(2);
 
 /// How many notes of a process are kept.
 const NOTES: usize = 1_000;

@@ -68,7 +68,7 @@ enum Event {
     Sample,
     /// A process that ended to begin again begins.
     Begin(Host, u64),
-    /// A process that waits for the log asks those it joined by whether it still belongs to them.
+    /// A process that knows of no commander asks those it joined by whether it still belongs to them.
     Introduce(Host, u64, Duration),
     /// A machine hears again.
     Unstall(Host, u64, Room),

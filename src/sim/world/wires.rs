@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rand::Rng;
 
+use super::hosts::INTRODUCTION;
 use super::{Event, Joiner, World};
 use crate::machines::dictionary::Dictionary;
 use crate::machines::{heartbeat, ownership};
@@ -287,11 +288,12 @@ impl World {
         self.later(Duration::ZERO, Event::JoinTold(host, process, address, Err("no answer".into())));
     }
 
-    /// Who was removed before the log reached it is called by nobody: it asks, and learns so.
+    /// Who was removed, before the log reached it or while all whom it knew were replaced, is called by nobody: while it
+    /// knows of no commander it asks at the addresses it was started with, and learns so.
     pub(super) fn on_introduce(&mut self, host: Host, process: u64, pause: Duration) {
-        let waits = |node: &&mut Node| node.published.is_none();
-        if self.process(host, process).filter(waits).is_none() {
-            return;
+        let Some(node) = self.process(host, process) else { return };
+        if node.published.as_ref().is_some_and(|published| published.commander.is_some()) {
+            return self.later(INTRODUCTION, Event::Introduce(host, process, INTRODUCTION));
         }
         for address in self.places[host.0].spec.join.clone() {
             let reached = |other: &Host| !self.network.is_cut(host, *other) && !self.network.is_cut(*other, host);
