@@ -23,7 +23,7 @@ use crate::types::{Incarnation, NodeId};
 /// How many frames a connection may have under way, and a link may keep while it dials. Beyond it, the connection breaks.
 pub const FRAMES: usize = 4096;
 
-/// How many broken connections are remembered: by then both sides have noticed.
+/// How many broken connections are remembered, for what may still arrive.
 const BROKEN: usize = 100;
 
 /// How long a dialling node waits for an answer.
@@ -92,6 +92,10 @@ pub enum Event {
         host: Host,
         /// Which connection.
         connection: u64,
+        /// Who had dialled, and who was dialled.
+        ends: [Side; 2],
+        /// What it carried.
+        lane: Lane,
     },
     /// A dialling is answered, or not.
     Dialled {
@@ -472,7 +476,7 @@ impl Network {
     ) {
         match event {
             Event::Arrive { to, connection, way } => self.on_arrive(to, connection, way, context),
-            Event::Notice { host, connection } => self.on_notice(host, connection, context),
+            Event::Notice { host, connection, ends, lane } => self.on_notice(host, connection, ends, lane, context),
             Event::Patience { connection, way, cut } => self.on_patience(connection, way, cut, context),
             Event::Redial { from, link, attempt } => {
                 let known = self.links.get(&(from, link.0, link.1));
@@ -511,9 +515,8 @@ impl Network {
         self.break_connection(id, Break::Closed, context);
     }
 
-    fn on_notice(&mut self, host: Host, id: u64, context: &mut Context<'_>) {
-        let Some(Connection { lane, ends: [caller, called], .. }) = self.connections.get(&id) else { return };
-        let (lane, caller, called) = (*lane, *caller, *called);
+    fn on_notice(&mut self, host: Host, id: u64, ends: [Side; 2], lane: Lane, context: &mut Context<'_>) {
+        let [caller, called] = ends;
         if host != caller.host {
             // Unless a newer one has come.
             let key = (called.host, caller.node, lane);
@@ -644,7 +647,7 @@ impl Network {
         let Some(connection) = self.connections.get_mut(&id).filter(|it| !it.broken) else { return };
         self.broken += 1;
         connection.broken = true;
-        let ends = connection.ends;
+        let (ends, lane) = (connection.ends, connection.lane);
         let mut last = context.now;
         for way in &mut connection.ways {
             let left = match how {
@@ -662,7 +665,7 @@ impl Network {
                 false => between(context.random, self.weather.patience),
             };
             let at = (context.now + after).max(last);
-            context.later.push((at, Event::Notice { host, connection: id }));
+            context.later.push((at, Event::Notice { host, connection: id, ends, lane }));
         }
         self.forget_broken();
     }
