@@ -23,8 +23,8 @@ use crate::types::{Incarnation, NodeId};
 /// How many frames a connection may have under way, and a link may keep while it dials. Beyond it, the connection breaks.
 pub const FRAMES: usize = 4096;
 
-/// How many connections that broke, and whose sides have noticed, are remembered before they are let go of together.
-const NOTICED: usize = 100;
+/// How many broken connections are remembered, for what may still arrive.
+const BROKEN: usize = 100;
 
 /// How long a dialling node waits for an answer.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(400);
@@ -92,6 +92,10 @@ pub enum Event {
         host: Host,
         /// Which connection.
         connection: u64,
+        /// Who had dialled, and who was dialled.
+        ends: [Side; 2],
+        /// What it carried.
+        lane: Lane,
     },
     /// A dialling is answered, or not.
     Dialled {
@@ -260,8 +264,6 @@ struct Connection {
     ends: [Side; 2],
     ways: [Way; 2],
     broken: bool,
-    /// How many sides have noticed that it broke.
-    noticed: u8,
 }
 
 #[derive(Debug, Default)]
@@ -474,7 +476,7 @@ impl Network {
     ) {
         match event {
             Event::Arrive { to, connection, way } => self.on_arrive(to, connection, way, context),
-            Event::Notice { host, connection } => self.on_notice(host, connection, context),
+            Event::Notice { host, connection, ends, lane } => self.on_notice(host, connection, ends, lane, context),
             Event::Patience { connection, way, cut } => self.on_patience(connection, way, cut, context),
             Event::Redial { from, link, attempt } => {
                 let known = self.links.get(&(from, link.0, link.1));
@@ -513,11 +515,8 @@ impl Network {
         self.break_connection(id, Break::Closed, context);
     }
 
-    fn on_notice(&mut self, host: Host, id: u64, context: &mut Context<'_>) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        connection.noticed += 1;
-        let (lane, [caller, called]) = (connection.lane, connection.ends);
-        self.forget_broken(id);
+    fn on_notice(&mut self, host: Host, id: u64, ends: [Side; 2], lane: Lane, context: &mut Context<'_>) {
+        let [caller, called] = ends;
         if host != caller.host {
             // Unless a newer one has come.
             let key = (called.host, caller.node, lane);
@@ -570,8 +569,7 @@ impl Network {
         self.count += 1;
         let id = self.count;
         let way = || Way { last: context.now, ..Way::default() };
-        self.connections
-            .insert(id, Connection { lane, ends: [caller, called], ways: [way(), way()], broken: false, noticed: 0 });
+        self.connections.insert(id, Connection { lane, ends: [caller, called], ways: [way(), way()], broken: false });
         self.accepted.insert((called.host, caller.node, lane), id);
         context.news.push(News::Called { host: called.host, caller, lane });
         context.news.push(News::Up { host: caller.host, peer: called.node, lane });
@@ -649,7 +647,7 @@ impl Network {
         let Some(connection) = self.connections.get_mut(&id).filter(|it| !it.broken) else { return };
         self.broken += 1;
         connection.broken = true;
-        let ends = connection.ends;
+        let (ends, lane) = (connection.ends, connection.lane);
         let mut last = context.now;
         for way in &mut connection.ways {
             let left = match how {
@@ -667,18 +665,18 @@ impl Network {
                 false => between(context.random, self.weather.patience),
             };
             let at = (context.now + after).max(last);
-            context.later.push((at, Event::Notice { host, connection: id }));
+            context.later.push((at, Event::Notice { host, connection: id, ends, lane }));
         }
+        self.forget_broken();
     }
 
-    /// A connection is let go of only when both sides have noticed its end: the one that has not would speak into it for ever.
-    fn forget_broken(&mut self, id: u64) {
-        if self.connections.get(&id).is_some_and(|it| it.noticed == 2) {
-            self.fading += 1;
-        }
-        if self.fading > NOTICED {
-            self.connections.retain(|_, it| it.noticed < 2);
-            self.fading = 0;
+    fn forget_broken(&mut self) {
+        self.fading += 1;
+        if self.fading > 2 * BROKEN {
+            let mut broken: Vec<u64> = self.connections.iter().filter(|(_, it)| it.broken).map(|(id, _)| *id).collect();
+            broken.truncate(broken.len().saturating_sub(BROKEN));
+            self.fading -= broken.len();
+            broken.into_iter().for_each(|id| drop(self.connections.remove(&id)));
         }
     }
 }

@@ -41,7 +41,9 @@ pub fn uneven(dictionary: &Dictionary) -> Option<String> {
         let share = weight / total * dictionary.chains.len() as f64;
         let held = heads.get(node).copied().unwrap_or(0) as f64;
         let slack = (share * 0.05).max(1.0);
-        ((held - share).abs() > slack).then(|| format!("{node:?} heads {held} ranges, its share is {share:.1}"))
+        ((held - share).abs() > slack).then(|| {
+            format!("{node:?} heads {held} ranges, its share is {share:.1}: weights {weights:?}, heads {heads:?}")
+        })
     })
 }
 
