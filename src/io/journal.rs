@@ -106,12 +106,8 @@ impl Journal {
         let path = directory.join(FILE);
         make_directory(directory)?;
         let known = path.metadata().is_ok_and(|file| file.len() > 0);
-        let mut store =
-            Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| open_error(&path, error))?;
-        if known {
-            // Reads every page: what is damaged is found now, not when a vote depends on it.
-            store.check_integrity().map_err(|error| open_error(&path, error))?;
-        } else {
+        let store = doubting(&path, || open_store(&path, known))?;
+        if !known {
             // The file's name must be as lasting as its content.
             File::open(directory)
                 .and_then(|directory| directory.sync_all())
@@ -314,6 +310,35 @@ fn make_directory(directory: &Path) -> Outcome<()> {
         }
         _ => Err(io_error(directory, &error)),
     }
+}
+
+fn open_store(path: &Path, known: bool) -> Outcome<Database> {
+    let error = |error| open_error(path, error);
+    let mut store = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(error)?;
+    if known {
+        // Reads every page: what is damaged is found now, not when a vote depends on it.
+        store.check_integrity().map_err(|error| open_error(path, error))?;
+    }
+    Ok(store)
+}
+
+/// Opens a store that may be damaged. The library asserts what it believes of a file: where it is wrong, the file is
+/// damaged, and that is what the operator is told, not which line asserted it.
+fn doubting<T>(path: &Path, open: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    let damaged = |what: String| JournalError::Damaged { path: path.into(), what };
+    #[cfg(panic = "abort")]
+    {
+        // Nothing comes back from a panic here, so the hook says it.
+        let before = std::panic::take_hook();
+        let error = damaged("its pages contradict each other".into());
+        std::panic::set_hook(Box::new(move |panic| tracing::error!("cannot start: {error} ({panic})")));
+        let opened = open();
+        std::panic::set_hook(before);
+        opened
+    }
+    #[cfg(not(panic = "abort"))]
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
+        .unwrap_or_else(|_| Err(damaged("its pages contradict each other".into())))
 }
 
 fn open_error(path: &Path, error: DatabaseError) -> JournalError {
