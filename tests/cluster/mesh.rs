@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -308,9 +309,14 @@ pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -
     start.elapsed()
 }
 
-/// Ports of one mesh: fifty of each door, below the ports that the system hands out.
+/// Ports of one mesh: fifty of each door, below the ports that the system hands out, and free now.
 pub fn next_port() -> u16 {
-    21_000 + NEXT_PORT.fetch_add(1, Ordering::Relaxed) % 19 * 50
+    let fresh = || 21_000 + NEXT_PORT.fetch_add(1, Ordering::Relaxed) % 19 * 50;
+    let doors = |port: u16| {
+        [0, 1000, 2000, 10_000].into_iter().flat_map(move |door| (0..50).map(move |node| port + door + node))
+    };
+    let is_free = |port: &u16| doors(*port).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+    (0..19).map(|_| fresh()).find(is_free).expect("one in nineteen runs of ports is free")
 }
 
 fn local(nodes: usize, port: u16, folder: &Path, environment: &[(String, String)]) -> Child {
