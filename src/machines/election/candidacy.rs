@@ -11,6 +11,9 @@ use crate::messages::events::EventKind;
 use crate::messages::ownership::Role;
 use crate::types::Instant;
 
+/// After so many candidates whose logs lack what it has, a witness passes its log on itself.
+const OUTDATED: u32 = 3;
+
 impl Election {
     /// Turns the library's clock to `now`.
     pub(super) fn pass_time(&mut self, now: Instant, effects: &mut Vec<Effect>) {
@@ -80,6 +83,10 @@ impl Election {
         self.prefer();
         let raft = &self.node.raft;
         let leaderless = raft.leader_id == raft::INVALID_ID || raft.election_elapsed as u64 >= TICKS;
+        if leaderless && self.config.role == Role::Witness && self.lacks_what_is_here(message) {
+            self.outdated += 1;
+        }
+        let raft = &self.node.raft;
         let refuses = raft.priority > message.priority && message.index <= raft.raft_log.last_index();
         if leaderless && refuses && !self.leads() && self.may_rule() {
             let wait = self.patience.hasten();
@@ -88,14 +95,27 @@ impl Election {
         }
     }
 
+    /// Whether a candidate's log is older than this one's. A witness that has to refuse every candidate for that may be the
+    /// only one left with what was committed, and nobody could ever be elected: so it stands in, only to bring the others
+    /// up to its log, and hands over at once.
+    fn lacks_what_is_here(&self, candidate: &ElectionMessage) -> bool {
+        let log = &self.node.raft.raft_log;
+        (candidate.log_term, candidate.index) < (log.last_term(), log.last_index())
+    }
+
+    /// Whether this is a witness that only passes its log on.
+    pub(super) fn stands_in(&self) -> bool {
+        self.config.role == Role::Witness
+    }
+
     fn prefer(&mut self) {
         let preference = if self.may_rule() { self.patience.preference(self.followed) } else { 0 };
         self.node.raft.set_priority(preference);
     }
 
-    /// Whether this node could ever be elected.
+    /// Whether this node could be elected: a voter, and a witness only where nobody else could be.
     pub(super) fn may_rule(&self) -> bool {
-        self.config.role != Role::Witness && self.node.raft.promotable()
+        (self.config.role != Role::Witness || self.outdated >= OUTDATED) && self.node.raft.promotable()
     }
 
     /// Looks at what the last words have made of this node: whom it follows, whether it leads.
@@ -109,6 +129,9 @@ impl Election {
         match self.leader() {
             Some(leader) => {
                 self.unled_since = None;
+                if self.node.raft.election_elapsed < TICKS as usize {
+                    self.outdated = 0;
+                }
                 self.patience.calm(self.roster_size());
                 if self.followed != Some(leader) || self.led_term != self.node.raft.term {
                     self.followed = Some(leader);

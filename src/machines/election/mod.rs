@@ -203,6 +203,8 @@ pub struct Election {
     led_term: u64,
     /// Since when it has followed nobody.
     unled_since: Option<Instant>,
+    /// How many candidates this witness has refused since it last followed somebody, for their logs lack what its own has.
+    outdated: u32,
     published: Option<Arc<Published>>,
     /// Why this process ends; nothing leaves this machine any more.
     ended: Option<String>,
@@ -283,6 +285,7 @@ impl Election {
             followed: None,
             led_term: 0,
             unled_since: Some(now.instant),
+            outdated: 0,
             published: None,
             ended,
             end_said: false,
@@ -396,7 +399,7 @@ impl Election {
     /// What is not for this node to hear, whoever says it.
     fn is_refused(&self, from: NodeId, message: &ElectionMessage) -> bool {
         match message.kind {
-            // It never stands, whoever asks.
+            // Nobody names it.
             MessageKind::TimeoutNow => self.config.role == Role::Witness,
             // One that was removed may not know it yet, and must disturb nobody.
             MessageKind::RequestVote | MessageKind::RequestPreVote => {
@@ -442,7 +445,7 @@ impl Election {
         let stable = self.desk.term_is_stable();
         published.term = Term(self.desk.stable_term);
         published.commander = self.leader().filter(|_| stable);
-        published.commanding = self.commands() && stable;
+        published.commanding = self.commands() && stable && !self.stands_in();
         let same = self.published.as_ref().is_some_and(|last| {
             Arc::ptr_eq(&last.dictionary, &published.dictionary)
                 && (last.term, last.commander, last.commanding)

@@ -141,6 +141,7 @@ impl Election {
         }
         self.note_silence(now, timing);
         self.on_slow_disk(now, timing, effects);
+        self.pass_on(now, timing, effects);
         self.end_hand_over(now, effects);
         let Some(reign) = &mut self.reign else { return };
         reign.look_again = true;
@@ -193,6 +194,20 @@ impl Election {
         for node in lost {
             reign.snapshots.remove(&node);
             self.node.report_snapshot(node.0, SnapshotStatus::Failure);
+        }
+    }
+
+    /// A witness that had to stand in hands over as soon as somebody has its log.
+    fn pass_on(&mut self, now: Instant, timing: &Timing, effects: &mut Vec<Effect>) {
+        let busy = self.reign.as_ref().is_none_or(|reign| reign.handing_over.is_some());
+        if busy || !self.stands_in() {
+            return;
+        }
+        if let Ok(to) = self.successor(now, timing, None) {
+            let text =
+                format!("a witness stood in, for nobody else had the newest log; handing over to {}", self.name(to));
+            self.note(EventKind::Noticed, Some(self.me()), text, effects);
+            self.hand_over(now, to);
         }
     }
 

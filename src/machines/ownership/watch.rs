@@ -139,9 +139,10 @@ impl Watch {
         node.role == Role::Drone && stands && self.hears(dictionary, node.id, node.incarnation)
     }
 
-    /// For how long a life has been silent when it is given up (G24).
+    /// For how long a life has been silent when it is given up (G24). Where a later life of the node was given up, which died
+    /// before it was admitted, this one has ended too.
     pub fn expired(&self, node: NodeId, incarnation: Incarnation) -> Option<Duration> {
-        self.sight(node, incarnation)?.expired
+        self.sights.get(&node).filter(|sight| sight.incarnation >= incarnation)?.expired
     }
 
     /// How a member should stand by what is seen of its present life; none where nothing is.

@@ -353,6 +353,31 @@ fn a_witness_votes_and_never_stands() {
 }
 
 #[test]
+fn a_witness_that_alone_has_the_newest_log_passes_it_on() {
+    for seed in 0..5 {
+        let mut world = World::new(seed);
+        world.join(2, Role::Drone);
+        world.join(3, Role::Witness);
+        world.wait("three voters", |world| {
+            world.commander().is_some_and(|node| world.published(node).seats.voters.len() == 3)
+        });
+        world.run(500);
+        let commander = world.commander().unwrap();
+        let other = 3 - commander;
+        // The other drone misses a change; then the commander and its disk are gone for good.
+        world.cut(other, commander);
+        world.cut(other, 3);
+        let version = world.change();
+        world.crash(commander);
+        world.heal();
+        world.wait_for(20_000, "the other drone rules, and has the change", |world| {
+            world.commander() == Some(other) && world.published(other).dictionary.version >= version
+        });
+        assert!(!world.published(3).commanding, "a witness commands nothing");
+    }
+}
+
+#[test]
 fn a_step_down_takes_a_few_beats() {
     for seed in 0..5 {
         let mut world = World::of(seed, 3);
