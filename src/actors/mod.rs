@@ -44,6 +44,9 @@ use crate::io::sockets;
 use crate::settings::Settings;
 use supervisor::{Ending, Listeners, Premises, Supervisor};
 
+/// Files and connections that a node needs besides its clients': to its peers, of the journal, of the runtimes.
+const FILES_BESIDES: u64 = 256;
+
 /// Runs a node until it is told to end, or must.
 pub fn run(settings: Settings) -> ExitCode {
     let premises = match open(settings) {
@@ -54,6 +57,13 @@ pub fn run(settings: Settings) -> ExitCode {
         }
     };
     end_on_panic();
+    let files = sockets::allow_many();
+    if files < premises.settings.client.max_clients as u64 + FILES_BESIDES {
+        tracing::warn!(
+            "this process may have {files} files open, too few for client.max_clients = {}; raise the limit (ulimit -n)",
+            premises.settings.client.max_clients
+        );
+    }
     let system = System::new();
     system.block_on(async { drop(Supervisor::new(premises).start()) });
     match system.run_with_code().map(Ending::of_code) {

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections that wait to be accepted while a storm of clients comes back.
@@ -32,6 +33,16 @@ pub fn listen(address: &str) -> io::Result<TcpListener> {
         }
     }
     Err(last)
+}
+
+/// Has the operating system allow this process as many open connections and files as it ever may. Gives how many that are.
+pub fn allow_many() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, most).is_err() {
+        return limit.current.unwrap_or(u64::MAX);
+    }
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {

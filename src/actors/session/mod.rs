@@ -35,8 +35,9 @@ use batch::Batch;
 use running::Speaker;
 pub use shelf::Shelf;
 
-/// So many commands, or requests to ranges, are one batch at most.
-const COMMANDS: usize = 1024;
+/// So many commands, or requests to ranges, are one batch at most: what a client that asks for large values and does not
+/// read them has us hold.
+const COMMANDS: usize = 256;
 
 /// A read takes at most so much.
 const READ: usize = 64 << 10;
