@@ -51,21 +51,21 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum JournalError {
-    #[error("the data directory {path} is in use by another keyval process; give each node its own node.data_dir", path = path.display())]
+    #[error("DataDirInUse: the data directory {path} is in use by another keyval process; give each node its own node.data_dir", path = path.display())]
     InUse { path: PathBuf },
-    #[error("{path} is no directory; set node.data_dir to a directory, or to a path where one can be made", path = path.display())]
+    #[error("DataDirNotADirectory: {path} is no directory; set node.data_dir to a directory, or to a path where one can be made", path = path.display())]
     NotADirectory { path: PathBuf },
-    #[error("may not use {path}: {cause}; let the user who runs keyval own it, or set another node.data_dir", path = path.display())]
+    #[error("DataDirPermission: may not use {path}: {cause}; let the user who runs keyval own it, or set another node.data_dir", path = path.display())]
     Permission { path: PathBuf, cause: String },
-    #[error("the disk under {path} is full; free some space and start again: nothing that was promised is lost", path = path.display())]
+    #[error("DiskFull: the disk under {path} is full; free some space and start again: nothing that was promised is lost", path = path.display())]
     Full { path: PathBuf },
-    #[error("{path} is damaged: {what}; nothing was changed. Restore nothing by hand: move the data directory away and start again, to join as a new node", path = path.display())]
+    #[error("JournalDamaged: {path} is damaged: {what}; nothing was changed. move the data directory away and start again, to join as a new node", path = path.display())]
     Damaged { path: PathBuf, what: String },
-    #[error("{path} was written by a later version of keyval (form {found}, this one knows {FORMAT}); start that version", path = path.display())]
+    #[error("JournalNewer: {path} was written by a later version of keyval (form {found}, this one knows {FORMAT}); start that version", path = path.display())]
     Newer { path: PathBuf, found: u32 },
-    #[error("{path} belongs to mesh {found}, not to {wanted}; use another node.data_dir", path = path.display())]
+    #[error("DataDirOfOtherMesh: {path} belongs to mesh {found}, not to {wanted}; use another node.data_dir", path = path.display())]
     OtherMesh { path: PathBuf, found: MeshId, wanted: MeshId },
-    #[error("{path}: {cause}; see to the disk and start again", path = path.display())]
+    #[error("DiskFailed: {path}: {cause}; see to the disk and start again", path = path.display())]
     Io { path: PathBuf, cause: String },
 }
 

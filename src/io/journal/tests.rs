@@ -100,7 +100,7 @@ fn a_directory_in_use_is_left_alone() {
     let journal = Journal::open(directory.path()).unwrap();
     let error = Journal::open(directory.path()).unwrap_err();
     assert!(matches!(error, JournalError::InUse { .. }), "{error}");
-    assert!(error.to_string().contains("node.data_dir"));
+    assert!(error.to_string().contains("node.data_dir") && error.to_string().starts_with(error.code()));
     drop(journal);
     Journal::open(directory.path()).unwrap();
 }
