@@ -81,7 +81,17 @@ fn lacks(world: &World) -> Option<String> {
         return Some(format!("{wanted} of {alive:?} should vote: {seats:?}"));
     }
     if world.served() != dictionary.chains.len() {
-        return Some(format!("{} of {} ranges are served", world.served(), dictionary.chains.len()));
+        let unserved = world.unserved();
+        let first = unserved.first().map(|range| {
+            let seen = world.hosts().filter_map(|host| {
+                let node = world.places[host.0].node.as_ref()?;
+                let seen = node.store_of(*range).inspect(*range, world.clock(host))?;
+                Some(format!("{}: {seen:?}", world.name(node.me().0)))
+            });
+            format!("range {range} is {:?}, seen as {}", dictionary.chain(*range), seen.collect::<Vec<_>>().join("; "))
+        });
+        let first = first.unwrap_or_default();
+        return Some(format!("{} of {} ranges are not served: {first}", unserved.len(), dictionary.chains.len()));
     }
     None
 }

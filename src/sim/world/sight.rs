@@ -57,13 +57,19 @@ impl World {
 
     /// How many ranges have somebody who can answer and runs.
     pub fn served(&self) -> usize {
+        let ranges = self.newest_dictionary().map_or(0, |newest| newest.chains.len());
+        ranges - self.unserved().len()
+    }
+
+    /// The ranges for which nobody who runs can answer.
+    pub fn unserved(&self) -> Vec<RangeId> {
         let ranges = self.newest_dictionary().map_or(0, |newest| newest.chains.len() as u16);
         let answers = |host: Host, range: RangeId| {
             let place = &self.places[host.0];
             let node = place.node.as_ref().filter(|_| place.runs());
             node.is_some_and(|node| node.store_of(range).answers(range, self.read(host)))
         };
-        (0..ranges).map(RangeId).filter(|range| self.hosts().any(|host| answers(host, *range))).count()
+        (0..ranges).map(RangeId).filter(|range| !self.hosts().any(|host| answers(host, *range))).collect()
     }
 
     /// How many of so many nodes should vote: an odd number, or both of two.
