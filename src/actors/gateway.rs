@@ -44,6 +44,14 @@ struct Accepted {
     client: Arc<Client>,
 }
 
+/// Listen at these doors and deal the connections out to all gateways.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Open {
+    listeners: Vec<(TcpListener, Door)>,
+    gateways: Vec<Addr<Gateway>>,
+}
+
 /// Accept nobody any more, and let the sessions part from their clients.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -58,7 +66,6 @@ pub struct Ended(pub u64);
 pub struct Gateway {
     node: Arc<Node>,
     worker: usize,
-    listeners: Vec<(TcpListener, Door)>,
     sessions: BTreeMap<u64, (Arc<Client>, Addr<Session>)>,
     sweeping: bool,
     /// Of all sessions of this worker; made on its thread.
@@ -66,24 +73,22 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one on each worker; the first holds the listeners.
+    /// Starts one on each worker. Only when all are there, the first one opens the doors.
     pub fn start_all(node: &Arc<Node>, doors: Doors) {
-        let mut listeners = vec![(doors.plain, Door::Plain), (doors.cluster, Door::Cluster)];
-        let mut gateways = Vec::new();
-        for (worker, arbiter) in node.crew().arbiters.iter().enumerate().rev() {
-            let listeners = if worker == 0 { std::mem::take(&mut listeners) } else { Vec::new() };
+        let start = |(worker, arbiter)| {
             let node = node.clone();
-            gateways.push(Gateway::start_in_arbiter(arbiter, move |_| Gateway {
+            Gateway::start_in_arbiter(arbiter, move |_| Gateway {
                 node,
                 worker,
-                listeners,
                 sessions: BTreeMap::new(),
                 sweeping: false,
                 shelf: Rc::default(),
-            }));
-        }
-        gateways.reverse();
-        node.set_gateways(gateways);
+            })
+        };
+        let gateways: Vec<Addr<Gateway>> = node.crew().arbiters.iter().enumerate().map(start).collect();
+        node.set_gateways(gateways.clone());
+        let listeners = vec![(doors.plain, Door::Plain), (doors.cluster, Door::Cluster)];
+        deliver(&gateways[0], Open { listeners, gateways: gateways.clone() });
     }
 
     fn sweep(&mut self, context: &mut Context<Self>) {
@@ -100,7 +105,7 @@ impl Gateway {
     }
 }
 
-async fn listen(node: Arc<Node>, listener: TcpListener, kind: Door) {
+async fn listen(node: Arc<Node>, listener: TcpListener, kind: Door, gateways: Vec<Addr<Gateway>>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return node.end_by_error(format!("a clients' door cannot be watched: {error}")),
@@ -119,7 +124,6 @@ async fn listen(node: Arc<Node>, listener: TcpListener, kind: Door) {
             actix_rt::spawn(turn_away(stream, refusal));
             continue;
         }
-        let gateways = node.gateways();
         let local = stream.local_addr().unwrap_or(from);
         let Ok(stream) = stream.into_std() else { continue };
         let client = node.clients.enter(from, local, kind);
@@ -152,14 +156,21 @@ impl Actor for Gateway {
 
     fn started(&mut self, context: &mut Context<Self>) {
         context.set_mailbox_capacity(4096);
-        for (listener, kind) in std::mem::take(&mut self.listeners) {
-            context.spawn(listen(self.node.clone(), listener, kind).into_actor(self));
-        }
     }
 
     fn stopped(&mut self, _context: &mut Context<Self>) {
         if !self.node.is_closing() {
             self.node.end_by_error("a gateway stopped");
+        }
+    }
+}
+
+impl Handler<Open> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, Open { listeners, gateways }: Open, context: &mut Context<Self>) {
+        for (listener, kind) in listeners {
+            context.spawn(listen(self.node.clone(), listener, kind, gateways.clone()).into_actor(self));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::{Client, Reply};
 use crate::mesh::{Mesh, until};
@@ -103,4 +103,30 @@ fn password_and_protected_mode() {
     until("a single node commands and serves", Duration::from_secs(5), || {
         client.ask(&["SET", "a", "b"]).is_ok_and(|reply| reply == Reply::Simple("OK".into()))
     });
+}
+
+#[test]
+fn clients_that_knock_from_the_first_moment_are_heard() {
+    let mut mesh = Mesh::start(1);
+    let address = mesh.nodes[0].client.clone();
+    for _ in 0..40 {
+        mesh.kill(0);
+        std::thread::scope(|scope| {
+            let knocking = scope.spawn(|| knock(&address));
+            mesh.restart(0);
+            assert_eq!(knocking.join().expect("it knocks"), Ok(Reply::Simple("PONG".into())));
+        });
+    }
+}
+
+/// Connects without a pause until a door opens: what the first client there is told.
+fn knock(address: &str) -> Result<Reply, String> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if let Ok(mut client) = Client::connect(address, Duration::from_secs(5)) {
+            return client.ask(&["PING"]).map_err(|error| error.to_string());
+        }
+        std::thread::yield_now();
+    }
+    Err("nobody opened".into())
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -131,7 +131,7 @@ impl Mesh {
     /// kill -9, and waits until the process has let go of its doors.
     pub fn kill(&self, node: usize) {
         signal(self.nodes[node].pid, "KILL");
-        until_gone(self.nodes[node].pid);
+        until_gone(&self.nodes[node]);
     }
 
     /// SIGSTOP.
@@ -204,7 +204,7 @@ impl Mesh {
     /// Ends the processes of all nodes at once, by kill -9, then `keyval local` itself.
     pub fn kill_all(&mut self) {
         self.nodes.iter().for_each(|node| signal(node.pid, "KILL"));
-        self.nodes.iter().for_each(|node| until_gone(node.pid));
+        self.nodes.iter().for_each(until_gone);
         let _ = self.local.wait();
     }
 
@@ -261,17 +261,26 @@ impl Mesh {
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
+
+    /// The ends of all logs, for whoever has to find out why a test failed.
+    fn tell_last_words(&self) {
+        let folders = [self.folder.path().to_owned(), self.folder.path().join("mesh")];
+        let files = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+        let mut logs: Vec<PathBuf> = files.map(|file| file.path()).filter(|path| is_log(path)).collect();
+        logs.sort();
+        for log in logs {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let tail: Vec<&str> = text.lines().rev().take(25).collect();
+            eprintln!("--- {} ---", log.display());
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
 }
 
 impl Drop for Mesh {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for node in &self.nodes {
-                let text = fs::read_to_string(&node.log).unwrap_or_default();
-                let tail: Vec<&str> = text.lines().rev().take(25).collect();
-                eprintln!("--- {} ---", node.name);
-                tail.iter().rev().for_each(|line| eprintln!("{line}"));
-            }
+            self.tell_last_words();
         }
         for node in &self.nodes {
             signal(node.pid, "CONT");
@@ -319,6 +328,10 @@ pub fn next_port() -> u16 {
     (0..19).map(|_| fresh()).find(is_free).expect("one in nineteen runs of ports is free")
 }
 
+fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "log" || extension == "out")
+}
+
 fn local(nodes: usize, port: u16, folder: &Path, environment: &[(String, String)]) -> Child {
     let output = fs::File::create(folder.join("local.out")).expect("an output file");
     let errors = output.try_clone().expect("a second handle");
@@ -340,8 +353,11 @@ fn is_ours(pid: i32) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new(binary()))
 }
 
-fn until_gone(pid: i32) {
-    until("a killed process is gone", Duration::from_secs(5), || !is_ours(pid));
+/// Its memory goes before its sockets do.
+fn until_gone(node: &Node) {
+    until("a killed process is gone", Duration::from_secs(5), || {
+        !is_ours(node.pid) && TcpStream::connect(&node.client).is_err()
+    });
 }
 
 fn signal(pid: i32, name: &str) {

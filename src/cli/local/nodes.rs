@@ -19,7 +19,7 @@ pub(super) struct Running {
 pub(super) struct Ended {
     pub(super) name: String,
     pub(super) log: PathBuf,
-    /// False when a signal ended it.
+    /// False when somebody ended it by a signal; a process that aborts does that itself.
     pub(super) by_itself: bool,
     status: ExitStatus,
 }
@@ -106,7 +106,7 @@ impl Running {
         let mut ended = Vec::new();
         self.children.retain_mut(|(node, child)| match child.try_wait() {
             Ok(Some(status)) => {
-                let by_itself = status.signal().is_none();
+                let by_itself = status.signal().is_none_or(|signal| signal == Signal::ABORT.as_raw());
                 ended.push(Ended { name: node.name.clone(), log: node.log.clone(), by_itself, status });
                 false
             }
