@@ -76,6 +76,13 @@ impl Disk {
         self.journal.clone()
     }
 
+    /// What the journal holds once all that was asked for is stable.
+    pub fn written(&self) -> Recovered {
+        let mut written = self.journal.clone();
+        self.waiting.iter().for_each(|save| written.absorb(save));
+        written
+    }
+
     /// How many writes were asked for and are not stable.
     pub fn waiting(&self) -> usize {
         self.waiting.len()

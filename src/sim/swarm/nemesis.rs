@@ -11,10 +11,10 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::messages::election::Seats;
+use crate::messages::election::{Payload, Recovered, Seats};
 use crate::messages::ownership::{Order, Role};
 use crate::sim::clock::Time;
-use crate::sim::disk::Health;
+use crate::sim::disk::{Disk, Health};
 use crate::sim::network::{Host, between};
 use crate::sim::node::Room;
 use crate::sim::world::{Spec, World};
@@ -353,9 +353,14 @@ impl Nemesis {
             voters.is_empty() || left * 2 > voters.len()
         };
         let bears = |seats: &Seats| is_majority(&seats.voters) && is_majority(&seats.outgoing);
-        // The change that is known to one node only may be the one that holds.
+        // The change that is known to one node only may be the one that holds, even if it only lies in a log so far.
         let mut known = world.places.iter().filter_map(|place| place.node.as_ref()?.published.as_ref());
-        world.newest().is_some_and(|newest| bears(&newest.seats)) && known.all(|published| bears(&published.seats))
+        let returns = |disk: &&Disk| disk.identity().is_some_and(|identity| !self.gone.contains(&identity.node));
+        let mut logged =
+            world.places.iter().map(|place| &place.disk).filter(returns).flat_map(|disk| voters_in(&disk.written()));
+        world.newest().is_some_and(|newest| bears(&newest.seats))
+            && known.all(|published| bears(&published.seats))
+            && logged.all(|voters| is_majority(&voters))
     }
 
     fn join(&mut self, world: &mut World) -> Option<()> {
@@ -384,4 +389,21 @@ impl Nemesis {
         self.later(world, Undo::Start(host), Duration::from_secs(40));
         Some(())
     }
+}
+
+/// Who votes as of the last committed record of a log, and after each later one.
+fn voters_in(log: &Recovered) -> Vec<Vec<NodeId>> {
+    let (start, mut voters) = log.snapshot.as_ref().map(|it| (it.index, it.seats.voters.clone())).unwrap_or_default();
+    let committed = log.hard.commit.max(start);
+    let mut possible = vec![voters.clone()];
+    for entry in &log.entries {
+        let Payload::Seats(change) = &entry.payload else { continue };
+        voters.retain(|node| !change.learners.contains(node) && !change.gone.contains(node));
+        voters.extend(change.voters.iter().filter(|node| !voters.contains(node)).copied().collect::<Vec<_>>());
+        if entry.index <= committed {
+            possible.clear();
+        }
+        possible.push(voters.clone());
+    }
+    possible
 }
