@@ -84,7 +84,8 @@ ask() {
 
 all_well() { ctl status; }
 nodes_are() { [ "$(ctl --json nodes | python3 -c 'import json,sys; print(len(json.load(sys.stdin)["nodes"]))')" = "$1" ]; }
-names_commander() { ask HELLO | grep -A1 '^commander$\|commander' | grep -qE ':6234'; }
+# The commander's address comes after the field's name and its own length.
+names_commander() { ask HELLO | grep -A2 -x commander | grep -qE ':6234$'; }
 # Each of N nodes heads its share of the 1,024 ranges, within 5 % or one range.
 spread() {
     ctl --json nodes | python3 -c '
