@@ -82,9 +82,6 @@ fn start(arguments: &Arguments) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
     set_up_log(&settings.log, filter);
-    for notice in settings.notices() {
-        tracing::warn!("{notice}");
-    }
     Ok(actors::run(settings))
 }
 

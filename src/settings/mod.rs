@@ -25,10 +25,6 @@ use crate::types::{Incarnation, NodeId, Timing};
 
 pub use keys::{Key, Scope, keys};
 
-/// How many holders this version keeps of each range, whatever `replication.factor` asks for. The machines are written for
-/// any number; the founder's settings pass through [`Settings::mesh_settings`], which is the one place that knows this.
-pub const HOLDERS_KEPT: u8 = 1;
-
 /// What the names of the environment begin with: `KEYVAL__NODE__NAME` is `node.name`.
 pub const PREFIX: &str = "KEYVAL";
 
@@ -270,8 +266,8 @@ impl Settings {
         MeshSettings {
             ranges: self.mesh.ranges,
             timing: self.timing(),
-            factor: self.replication.factor.min(HOLDERS_KEPT),
-            min_copies: self.replication.min_copies.min(HOLDERS_KEPT),
+            factor: self.replication.factor,
+            min_copies: self.replication.min_copies,
             mode: self.replication.mode,
             on_total_loss: self.replication.on_total_loss,
             give_up: self.replication.give_up,
@@ -323,18 +319,6 @@ impl Settings {
     pub fn workers(&self) -> usize {
         let others = || std::thread::available_parallelism().map_or(1, |all| usize::from(all).saturating_sub(1).max(1));
         self.node.workers.unwrap_or_else(others).min(check::MOST_WORKERS)
-    }
-
-    /// What an operator should know at the start: where this version does other than asked.
-    pub fn notices(&self) -> Vec<String> {
-        let mut notices = Vec::new();
-        let factor = self.replication.factor;
-        if factor > HOLDERS_KEPT {
-            notices.push(format!(
-                "replication.factor = {factor} is asked for; this version keeps one holder a range, so what a lost drone held starts empty elsewhere"
-            ));
-        }
-        notices
     }
 
     /// Every key with its value, as it could be written in a file; secrets are hidden.

@@ -207,10 +207,9 @@ fn a_witness_weighs_nothing() {
 }
 
 #[test]
-fn one_holder_is_kept_whatever_is_asked_for() {
-    let settings = Settings::default();
-    assert_eq!(settings.mesh_settings().factor, HOLDERS_KEPT);
-    assert_eq!(settings.mesh_settings().give_up_after(), Some(settings.timing().sole_lease()));
-    assert!(settings.notices()[0].starts_with("replication.factor = 2 is asked for"));
-    assert!(with(&[("replication.factor", "1")]).unwrap().notices().is_empty());
+fn silence_ends_the_wait_for_a_sole_holder_only() {
+    let settings = Settings::default().mesh_settings();
+    assert_eq!((settings.factor, settings.give_up_after()), (2, None));
+    let alone = with(&[("replication.factor", "1")]).unwrap();
+    assert_eq!(alone.mesh_settings().give_up_after(), Some(alone.timing().sole_lease()));
 }
