@@ -50,6 +50,15 @@ pub struct Scanned<'a> {
     pub next: Option<u64>,
 }
 
+/// Some keys in a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Portion {
+    /// Keys, and what they hold.
+    pub entries: Vec<(Bytes, Value)>,
+    /// Whether none follows.
+    pub last: bool,
+}
+
 impl Default for Keyspace {
     fn default() -> Self {
         Self::new()
@@ -153,9 +162,9 @@ impl Keyspace {
         self.expiries.first().map(|(end, _)| *end)
     }
 
-    /// The keys that follow `after` in the order of the keyspace, with what they hold, until they are `limit_bytes` or more;
-    /// at least one, unless there is none. `after` need not be there any more.
-    pub fn chunk(&self, after: Option<&Bytes>, limit_bytes: usize) -> Vec<(Bytes, Value)> {
+    /// The keys that follow `after` in the order of the keyspace, with what they hold, until they are `limit_bytes` or more.
+    /// A value that is larger than that by itself stands alone. `after` need not be there any more.
+    pub fn chunk(&self, after: Option<&Bytes>, limit_bytes: usize) -> Portion {
         let after = after.map(|key| ((self.hash)(key), &key[..]));
         let from = match &after {
             Some(place) => Excluded(place as &dyn Placed),
@@ -164,13 +173,13 @@ impl Keyspace {
         let mut size = 0;
         let mut entries = Vec::new();
         for (place, value) in self.entries.range::<dyn Placed, _>((from, Unbounded)) {
+            if !entries.is_empty() && (size >= limit_bytes || value.data.len() > limit_bytes) {
+                return Portion { entries, last: false };
+            }
             entries.push((place.key.clone(), value.clone()));
             size += place.key.len() + value.data.len();
-            if size >= limit_bytes {
-                break;
-            }
         }
-        entries
+        Portion { entries, last: true }
     }
 
     fn put(&mut self, key: &Bytes, value: &Value) {

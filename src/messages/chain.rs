@@ -22,7 +22,8 @@ pub struct ChainFrame {
 impl ChainFrame {
     /// Whether this belongs on the bulk lane: what is streamed to a joiner before it has caught up (G8).
     pub fn is_bulk(&self) -> bool {
-        matches!(&self.message, ChainMessage::Chunk { .. } | ChainMessage::Streamed { .. })
+        use ChainMessage::{Chunk, Piece, Streamed};
+        matches!(&self.message, Chunk { .. } | Piece { .. } | Streamed { .. })
     }
 }
 
@@ -52,12 +53,29 @@ pub enum ChainMessage {
     Chunk {
         /// Which streaming; counts from 1 in an epoch, so that what is left of an earlier one is known as such.
         streaming: u32,
-        /// Counts from 0 in one streaming, chunks and streamed writes together.
+        /// Counts from 0 in one streaming, chunks, pieces and streamed writes together.
         part: u32,
         /// Keys and what they hold.
         entries: Vec<(Bytes, Value)>,
         /// Set in the last chunk: the stamp up to which the copy is now complete.
         complete: Option<Stamp>,
+    },
+    /// To a joiner, in place of a chunk: a piece of a value that is larger than one. With the last piece it replaces the key.
+    Piece {
+        /// Which streaming.
+        streaming: u32,
+        /// Counts with the chunks.
+        part: u32,
+        /// Whose value.
+        key: Bytes,
+        /// Where in the value the piece begins.
+        offset: u64,
+        /// The piece.
+        data: Bytes,
+        /// Whether it is the last.
+        last: bool,
+        /// When the key ends, as of now.
+        expires_ms: Option<u64>,
     },
     /// To a joiner while it is being streamed: writes that happened meanwhile, in the same lane (G8).
     Streamed {

@@ -10,8 +10,8 @@
 //! the run it prevents; a comment here names the guard where its branch stands.
 //!
 //! `adopt` turns a member from one epoch to the next, `write` numbers and forwards and says what is clean, `reconcile`
-//! compares stamps and sends what is missing, `transfer` streams a copy to a joiner and binds the source to it, `lease`
-//! says who may answer, `queue` holds commands and answers that have to wait, `backlog` remembers recent writes.
+//! compares stamps and sends what is missing, `transfer` streams a copy to a joiner and binds the source to it, `large` cuts
+//! values that are larger than a chunk into pieces, `lease` says who may answer, `queue` holds commands and answers that have to wait, `backlog` remembers recent writes.
 //!
 //! A command is carried out at once and in order, and its answer waits until it may be given. This is right for reads
 //! too: a value read at the head holds all that was ever acknowledged in this chain or before, for nothing is acknowledged
@@ -22,6 +22,7 @@
 
 mod adopt;
 mod backlog;
+mod large;
 mod lease;
 mod queue;
 mod reconcile;
@@ -44,6 +45,7 @@ use crate::messages::ownership::{Cause, Chain, Holder, HolderState};
 use crate::types::{Epoch, Generation, Incarnation, Instant, NodeId, Now, RangeId, Sequence, Stamp, Timing, Version};
 
 use backlog::{Backlog, Dirty};
+use large::Piece;
 use lease::Right;
 pub(super) use queue::Asked;
 use queue::Queue;
@@ -393,6 +395,9 @@ impl Holding {
             ChainMessage::Chunk { streaming, part, entries, complete } => {
                 self.on_chunk(streaming, part, entries, complete, ctx);
             }
+            ChainMessage::Piece { streaming, part, key, offset, data, last, expires_ms } => {
+                self.on_piece(streaming, part, Piece { key, offset, data, end: last.then_some(expires_ms) }, ctx);
+            }
             ChainMessage::Streamed { streaming, part, writes } => self.on_streamed(streaming, part, writes, ctx),
             // These are said to a predecessor only.
             ChainMessage::Hello { .. } | ChainMessage::Ack { .. } | ChainMessage::Received { .. } => {}
@@ -406,8 +411,8 @@ impl Holding {
             ChainMessage::Ack { sequence } => self.on_ack(sequence, ctx),
             ChainMessage::Received { streaming, part } => self.on_received(streaming, part, ctx),
             // These are said to a successor only.
-            ChainMessage::Forward { .. } | ChainMessage::Chunk { .. } | ChainMessage::Streamed { .. } => {}
-            ChainMessage::Released => {}
+            ChainMessage::Forward { .. } | ChainMessage::Chunk { .. } => {}
+            ChainMessage::Piece { .. } | ChainMessage::Streamed { .. } | ChainMessage::Released => {}
         }
     }
 

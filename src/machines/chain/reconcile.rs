@@ -5,6 +5,7 @@
 //! predecessor asks with an empty `Forward` whether its own last stamp is the successor's: so neither has to know which of
 //! the two adopted the epoch first, or whose end of a link broke.
 
+use crate::machines::chain::large::Assembling;
 use crate::machines::chain::transfer::{Stream, stall};
 use crate::machines::chain::{Context, Holding};
 use crate::messages::chain::{ChainMessage, Write};
@@ -29,6 +30,8 @@ pub(super) struct Predecessor {
     pub next_part: Option<u32>,
     /// Since when, while the copy is half streamed, nothing of it has come.
     half: Option<Instant>,
+    /// A large value that is coming in pieces.
+    pub assembling: Option<Assembling>,
 }
 
 /// The member behind this one, in this epoch.
@@ -66,6 +69,7 @@ impl Predecessor {
             streaming: 0,
             next_part: None,
             half: None,
+            assembling: None,
         }
     }
 
@@ -80,6 +84,7 @@ impl Predecessor {
     pub fn begin_streaming(&mut self, streaming: u32) {
         self.streaming = streaming;
         self.next_part = Some(0);
+        self.assembling = None;
         self.in_step = false;
     }
 
@@ -97,6 +102,7 @@ impl Predecessor {
     /// What was streamed so far is worth nothing. Says whether there was such a thing.
     fn refuse_streaming(&mut self) -> bool {
         self.next_part = None;
+        self.assembling = None;
         self.half.take().is_some()
     }
 }

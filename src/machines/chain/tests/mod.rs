@@ -1,6 +1,7 @@
 //! A small world of stores: queues for links, a dictionary that is handed round by hand, leases given on demand.
 
 mod guards;
+mod large;
 mod random;
 mod waiting;
 
