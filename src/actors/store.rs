@@ -18,7 +18,7 @@ use crate::actors::outbox::Outbox;
 use crate::actors::post::{Desk, MAILBOX, Postman, deliver, offer};
 use crate::actors::switchboard;
 use crate::io::clock;
-use crate::machines::store::{self, Effect, Input};
+use crate::machines::store::{self, Effect, Input, Transfers};
 use crate::machines::{door, ownership};
 use crate::messages::client::{Outcome, RelayMessage, Request};
 use crate::messages::peer::PeerMessage;
@@ -134,6 +134,10 @@ impl Store {
         tally.keys.store(keys as u64, Ordering::Relaxed);
         tally.expiring.store(expiring as u64, Ordering::Relaxed);
         tally.bytes.store(machine.memory() as u64, Ordering::Relaxed);
+        let Transfers { entries_streamed, writes_repaired, streamings } = machine.transfers();
+        tally.entries_streamed.store(entries_streamed, Ordering::Relaxed);
+        tally.writes_repaired.store(writes_repaired, Ordering::Relaxed);
+        tally.streamings.store(streamings, Ordering::Relaxed);
     }
 
     fn answer(&mut self, run: Run) {

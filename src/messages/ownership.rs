@@ -25,6 +25,9 @@ pub struct MeshSettings {
     /// After how long a silence holders are given up (G24): never, or a span. `None` in `give_up_after` of the settings
     /// means "by the number of copies": 4 T with one, never with more.
     pub give_up: GiveUp,
+    /// For how long the place of a holder that is merely silent is kept for it.
+    #[serde(with = "crate::types::span")]
+    pub repair_after: Duration,
     /// How many nodes vote at most.
     pub voters: u8,
     /// After how long an absence a node leaves the roster.
@@ -71,6 +74,7 @@ impl Default for MeshSettings {
             mode: ReplicationMode::Value,
             on_total_loss: OnTotalLoss::Recover,
             give_up: GiveUp::ByCopies,
+            repair_after: Duration::from_secs(15),
             voters: 5,
             node_expiry: Duration::from_secs(15 * 60),
         }

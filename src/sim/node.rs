@@ -469,8 +469,8 @@ impl Node {
             heartbeat::Effect::Hears(nodes) => {
                 self.mail.push_back(Mail::Election(election::Input::Hears(nodes)));
             }
-            heartbeat::Effect::Suspect { node, incarnation, evidence } => {
-                self.mail.push_back(Mail::Ownership(ownership::Input::Suspect { node, incarnation, evidence }));
+            heartbeat::Effect::Suspect { node, incarnation, evidence, gone } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Suspect { node, incarnation, evidence, gone }));
             }
             heartbeat::Effect::Alive { node, incarnation, ailing } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Alive { node, incarnation, ailing }));

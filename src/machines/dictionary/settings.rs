@@ -53,6 +53,7 @@ fn with(settings: &MeshSettings, key: &str, value: &str) -> Result<MeshSettings,
                 _ => GiveUp::After(span(key, value)?),
             }
         }
+        "replication.repair_after" => new.repair_after = span(key, value)?,
         "election.voters" => new.voters = number(key, value, 1..=MAX_VOTERS)?,
         "node_expiry" => new.node_expiry = span(key, value)?,
         "failure_timeout" | "clock_drift" | "ranges" => {

@@ -40,6 +40,8 @@ pub enum Input {
         incarnation: Incarnation,
         /// Why.
         evidence: String,
+        /// Its process has ended, as far as can be seen, rather than being paused or cut off.
+        gone: bool,
     },
     /// A node is heard.
     Alive {

@@ -39,6 +39,7 @@ pub use contract::{Effect, Input};
 use errands::Errands;
 use evidence::Life;
 use reign::Reign;
+use watch::Missed;
 
 /// How many questions of commanders are remembered until the stores have answered.
 const QUESTIONS: usize = 256;
@@ -389,8 +390,8 @@ impl Machine for Ownership {
             }
             Input::Adopt(adoption) => self.on_adopt(now, &adoption, effects),
             Input::Joining { connection, candidate } => self.on_joining(now, connection, candidate, effects),
-            Input::Suspect { node, incarnation, evidence } => {
-                self.on_verdict(now, |reign| reign.watch.on_suspect(now, node, incarnation, evidence));
+            Input::Suspect { node, incarnation, evidence, gone } => {
+                self.on_verdict(now, |reign| reign.watch.on_suspect(now, node, incarnation, Missed { evidence, gone }));
             }
             Input::Alive { node, incarnation, ailing } => {
                 self.tell_ailing(node, &ailing, effects);

@@ -28,13 +28,22 @@ struct Apart {
     proven: bool,
 }
 
+/// What is held against a node.
+#[derive(Clone, Debug)]
+pub(super) struct Missed {
+    /// What was missed and probed, in words.
+    pub evidence: String,
+    /// Its process has ended, as far as can be seen: it will not come back as it was.
+    pub gone: bool,
+}
+
 /// The latest verdict about one node.
 #[derive(Debug)]
 struct Sight {
     incarnation: Incarnation,
     since: Instant,
-    /// None while it is heard; else what was missed and probed, in words.
-    missed: Option<String>,
+    /// None while it is heard.
+    missed: Option<Missed>,
     /// Set once it has been silent so long that it has ended by itself (G24). Never taken back.
     expired: Option<Duration>,
 }
@@ -56,14 +65,14 @@ impl Watch {
         self.judge(now, node, incarnation, None);
     }
 
-    pub fn on_suspect(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, evidence: String) {
-        self.judge(now, node, incarnation, Some(evidence));
+    pub fn on_suspect(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, missed: Missed) {
+        self.judge(now, node, incarnation, Some(missed));
     }
 
     pub fn on_expired(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, silent_for: Duration) {
         let evidence = format!("silent for {:.3}s", silent_for.as_secs_f64());
         if self.suspicion(node, incarnation).is_none() {
-            self.judge(now, node, incarnation, Some(evidence));
+            self.judge(now, node, incarnation, Some(Missed { evidence, gone: true }));
         }
         if let Some(sight) = self.sights.get_mut(&node).filter(|sight| sight.incarnation == incarnation) {
             sight.expired = Some(silent_for);
@@ -89,7 +98,7 @@ impl Watch {
     }
 
     /// A verdict about an older life than the one last seen tells nothing any more.
-    fn judge(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, missed: Option<String>) {
+    fn judge(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, missed: Option<Missed>) {
         let known = self.sights.get(&node);
         if known.is_some_and(|sight| incarnation < sight.incarnation) {
             return;
@@ -104,7 +113,20 @@ impl Watch {
     /// Since when a life is suspected by this commander, and on what evidence.
     pub fn suspicion(&self, node: NodeId, incarnation: Incarnation) -> Option<(Instant, &str)> {
         let sight = self.sight(node, incarnation)?;
-        sight.missed.as_deref().map(|evidence| (sight.since, evidence))
+        sight.missed.as_ref().map(|missed| (sight.since, &*missed.evidence))
+    }
+
+    /// Whether a node that is not heard may soon come back as it was, with all it had: it is merely silent, paused or cut
+    /// off, and not for long. Where it has no verdict yet, its absence counts from when this commander first looked.
+    pub fn may_return(&self, now: Instant, dictionary: &Dictionary, node: NodeId) -> bool {
+        let Some(member) = dictionary.member(node) else { return false };
+        let life = member.node.incarnation;
+        if member.is_over() || self.hears(dictionary, node, life) {
+            return false;
+        }
+        let missed = self.sight(node, life).and_then(|sight| sight.missed.as_ref());
+        let gone = missed.is_some_and(|missed| missed.gone);
+        !gone && self.absent_for(now, member) < dictionary.settings.repair_after
     }
 
     /// Whether this commander has heard this life, and still does.
