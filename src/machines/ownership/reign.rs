@@ -176,9 +176,9 @@ impl Reign {
         let (_, drones) = of.clone().expect("just made");
         let present = |(range, chain): (RangeId, &Arc<Chain>)| {
             let mut present = present(dictionary, chain);
-            // Who keeps its place counts as there, or the plan would fill it.
+            // Who keeps its place, or is back and has not joined again, counts as there, or the plan would fill it.
             let keeps = |copy: &&Former| {
-                !dictionary.is_dead(copy.node, copy.incarnation) && self.watch.may_return(now, dictionary, copy.node)
+                !dictionary.is_dead(copy.node, copy.incarnation) && drones.iter().any(|drone| drone.node == copy.node)
             };
             let missing = usize::from(dictionary.settings.factor).saturating_sub(present.holders.len());
             present.holders.extend(chain.former.iter().filter(keeps).map(|copy| copy.node).take(missing));

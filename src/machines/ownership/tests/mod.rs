@@ -90,7 +90,10 @@ fn a_silent_holder_keeps_its_place_for_a_while() {
         }
         assert!(world.notes.iter().any(|note| note.contains("may soon be back")), "{:?}", world.notes);
         world.resume(2);
+        let first_seen = world.events.len();
         world.settle();
+        let moved = world.events[first_seen..].iter().filter(|event| event.text.contains("has left")).count();
+        assert_eq!(moved, 0, "nobody has to leave for one that is back");
         let again = ranges_of(&world, 2).into_iter().map(|(range, _)| range).collect::<Vec<_>>();
         assert_eq!(again, its.into_iter().map(|(range, _)| range).collect::<Vec<_>>());
         world.assert_balanced(&[1, 2, 3, 4, 5]);
