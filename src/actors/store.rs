@@ -262,6 +262,9 @@ impl Postman for Store {
             Effect::Vouched { id, ranges } => {
                 deliver(&self.node.crew().ownership, ownership::Input::Vouched { id, ranges });
             }
+            Effect::Counted { asker, id, counted } => {
+                deliver(&self.node.crew().ownership, ownership::Input::Counted { asker, id, counted });
+            }
         }
     }
 

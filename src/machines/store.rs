@@ -19,7 +19,7 @@ use crate::keyspace::Keyspace;
 use crate::machines::Machine;
 use crate::machines::chain::{Around, Asked, Context, Holding};
 use crate::machines::heartbeat::{Adoption, Leases};
-use crate::messages::chain::{ChainFrame, Change};
+use crate::messages::chain::{ChainFrame, Change, Counted};
 use crate::messages::client::{Outcome, Request};
 use crate::messages::ownership::Chain;
 use crate::types::{Epoch, Incarnation, Instant, NodeId, Now, RangeId, Timing, Version};
@@ -90,6 +90,19 @@ pub enum Input {
         /// Range and epoch.
         ranges: Vec<(RangeId, Epoch)>,
     },
+    /// Somebody compares copies, and asks the head of a range.
+    Count {
+        /// Who.
+        asker: NodeId,
+        /// Its name for the asking.
+        id: u64,
+        /// Which range.
+        range: RangeId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// From which place on.
+        from: u64,
+    },
 }
 
 /// What a store machine can ask for.
@@ -136,6 +149,15 @@ pub enum Effect {
         /// For these.
         ranges: Vec<RangeId>,
     },
+    /// What this member holds of an interval, for who compares copies (to ownership here, and to the asker).
+    Counted {
+        /// Who asked.
+        asker: NodeId,
+        /// Its name for the asking.
+        id: u64,
+        /// What.
+        counted: Counted,
+    },
 }
 
 /// The ranges of one worker.
@@ -179,6 +201,9 @@ impl Machine for Store {
                 }
             }),
             Input::Vouch { id, ranges } => self.on_vouch(id, &ranges, effects),
+            Input::Count { asker, id, range, epoch, from } => {
+                self.with(now, range, effects, |holding, ctx| holding.count(asker, id, epoch, from, ctx));
+            }
         }
         self.ring(now);
         self.settle(now, effects);
@@ -256,6 +281,12 @@ impl Store {
     /// What a holder keeps of a range, key by key: for checkers.
     pub fn keyspace(&self, range: RangeId) -> Option<&Keyspace> {
         self.holding(range).map(Holding::keyspace)
+    }
+
+    /// Changes a copy behind everybody's back, as a flipped bit or a fault of ours would: for stories that show it found out.
+    pub fn tamper(&mut self, range: RangeId, change: &Change) {
+        let place = self.place(range).and_then(|place| self.holdings.get_mut(place)?.as_deref_mut());
+        place.into_iter().for_each(|holding| holding.tamper(change));
     }
 
     /// Counters of what was sent to other members.

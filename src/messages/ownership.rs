@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::messages::chain::Counted;
 use crate::types::{Epoch, Generation, Incarnation, MeshId, NodeId, RangeId, Term, Timing, Version};
 
 /// What all nodes of a mesh must agree on. Set by the founder's settings, travels in the dictionary.
@@ -182,6 +183,16 @@ impl HolderState {
     /// Whether it has every acknowledged write. Leaving counts as Serving in every guard (G19).
     pub fn serves(self) -> bool {
         self != Self::Loading
+    }
+}
+
+impl fmt::Display for HolderState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loading => "loading",
+            Self::Serving => "serving",
+            Self::Leaving => "leaving",
+        })
     }
 }
 
@@ -410,6 +421,24 @@ pub enum OwnershipMessage {
         id: u64,
         /// The ranges that this incarnation serves in the epoch asked for.
         ranges: Vec<RangeId>,
+    },
+    /// To a head: what do the members of this chain hold from this place on? The head chooses how far it looks.
+    Count {
+        /// Names the asking at the sender.
+        id: u64,
+        /// Which range.
+        range: RangeId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// From which place of the keyspace on.
+        from: u64,
+    },
+    /// This is what a member holds.
+    Counted {
+        /// Which asking.
+        id: u64,
+        /// What.
+        counted: Counted,
     },
 }
 

@@ -17,12 +17,14 @@ use crate::machines::joining::Joining;
 use crate::machines::ownership::Ownership;
 use crate::machines::store::Store;
 use crate::machines::{Machine, door, election, heartbeat, joining, ownership, store};
+use crate::messages::chain::Change;
 use crate::messages::client::{Outcome, RelayMessage, Reply, Request};
 use crate::messages::election::{Recovered, Save};
 use crate::messages::events::Event;
 use crate::messages::heartbeat::Silence;
 use crate::messages::ownership::{Candidate, JoinAnswer, MeshSettings};
 use crate::messages::peer::{Lane, PeerMessage};
+use crate::messages::status::Verification;
 use crate::types::{Incarnation, Instant, MeshId, NodeId, Now, RangeId};
 
 /// A message on its way to a machine of this process.
@@ -63,6 +65,8 @@ pub enum Out {
     Answer(u64, u32, Reply),
     /// To an operator.
     Ordered(u64, Result<Vec<String>, String>),
+    /// To an operator who asked how copies compare.
+    Verified(u64, Result<Verification, String>),
     /// This is agreed now, as far as this node knows.
     Published(Arc<Published>),
     /// A command of this range was carried out here; the answer leaves now.
@@ -348,6 +352,12 @@ impl Node {
         &self.stores
     }
 
+    /// Changes a copy behind everybody's back.
+    pub fn tamper(&mut self, range: RangeId, change: &Change) {
+        let worker = self.worker(range);
+        self.stores[worker].tamper(range, change);
+    }
+
     /// The store that owns a range.
     pub fn store_of(&self, range: RangeId) -> &Store {
         &self.stores[self.worker(range)]
@@ -500,6 +510,11 @@ impl Node {
             ownership::Effect::Vouch { id, ranges } => {
                 self.tell_stores(|| store::Input::Vouch { id, ranges: ranges.clone() });
             }
+            ownership::Effect::Count { asker, id, range, epoch, from } => {
+                let input = store::Input::Count { asker, id, range, epoch, from };
+                self.mail.push_back(Mail::Store(self.worker(range), input));
+            }
+            ownership::Effect::Verified { id, result } => out.push(Out::Verified(id, result)),
             ownership::Effect::Note(event) => out.push(Out::Note(event)),
             ownership::Effect::BeginAgain(reason) => out.push(Out::BeginAgain(reason)),
         }
@@ -518,6 +533,9 @@ impl Node {
             }
             store::Effect::Vouched { id, ranges } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Vouched { id, ranges }));
+            }
+            store::Effect::Counted { asker, id, counted } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Counted { asker, id, counted }));
             }
         }
     }

@@ -26,6 +26,7 @@ mod lease;
 mod queue;
 mod reconcile;
 mod transfer;
+mod verify;
 mod write;
 
 #[cfg(test)]
@@ -38,7 +39,7 @@ use std::time::Duration;
 use crate::keyspace::Keyspace;
 use crate::machines::heartbeat::Leases;
 use crate::machines::store::Effect;
-use crate::messages::chain::{ChainFrame, ChainMessage};
+use crate::messages::chain::{ChainFrame, ChainMessage, Change};
 use crate::messages::client::Outcome;
 use crate::messages::ownership::{Cause, Chain, Holder, HolderState};
 use crate::types::{Epoch, Generation, Incarnation, Instant, NodeId, Now, RangeId, Sequence, Stamp, Timing, Version};
@@ -77,6 +78,8 @@ pub struct Limits {
     pub keys_a_step: usize,
     /// Keys of dropped copies that are freed in one step.
     pub freed_a_step: usize,
+    /// Keys of a copy, and their bytes, that are digested in one step for who compares copies.
+    pub counted_a_step: (usize, usize),
 }
 
 impl Default for Limits {
@@ -94,6 +97,7 @@ impl Default for Limits {
             waiting_bytes: 64 << 20,
             keys_a_step: 256,
             freed_a_step: 1_024,
+            counted_a_step: (1_024, 256 << 10),
         }
     }
 }
@@ -304,6 +308,11 @@ impl Holding {
         self.role.is_some_and(|(_, state)| state.serves())
     }
 
+    /// Changes the copy alone: no write, of which others would hear.
+    pub fn tamper(&mut self, change: &Change) {
+        self.keyspace.apply(change);
+    }
+
     /// How many keys there are.
     pub fn keys(&self) -> usize {
         self.keyspace.len()
@@ -394,6 +403,7 @@ impl Holding {
                 self.on_chunk(streaming, part, entries, complete, ctx);
             }
             ChainMessage::Streamed { streaming, part, writes } => self.on_streamed(streaming, part, writes, ctx),
+            ChainMessage::Mark { asker, id, from, to } => self.on_mark(asker, id, (from, to), ctx),
             // These are said to a predecessor only.
             ChainMessage::Hello { .. } | ChainMessage::Ack { .. } | ChainMessage::Received { .. } => {}
             ChainMessage::Released => {}
@@ -407,7 +417,7 @@ impl Holding {
             ChainMessage::Received { streaming, part } => self.on_received(streaming, part, ctx),
             // These are said to a successor only.
             ChainMessage::Forward { .. } | ChainMessage::Chunk { .. } | ChainMessage::Streamed { .. } => {}
-            ChainMessage::Released => {}
+            ChainMessage::Mark { .. } | ChainMessage::Released => {}
         }
     }
 

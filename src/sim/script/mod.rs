@@ -17,6 +17,8 @@
 //! | `timeout n1` | its election timeout is over now |
 //! | `stall n1 store 2s` | an actor's thread is busy |
 //! | `stepdown [n2] [at=n3]`, `drop n3 [at=n1]` | an operator's orders |
+//! | `verify [KEY] [at=n1]` | whether all holders hold the same, of all ranges or of a key's: who differs, who is silent |
+//! | `tamper n2 KEY [VALUE]` | a copy of a key is not what was written; without a value it is gone |
 //! | `advance 5s`, `until CONDITION [within=10s]`, `expect CONDITION` | see `conditions` |
 //! | `remember` | what later conditions compare with |
 //! | `n1: set color blue` | a client's command at a node; with the tag `[later]` it is not waited for, and `answers` tells |
@@ -262,6 +264,8 @@ fn told_words(told: &Told) -> String {
         Told::Reply(reply) => words(reply),
         Told::Ordered(Ok(lines)) => lines.join("\n"),
         Told::Ordered(Err(reason)) => format!("refused: {reason}"),
+        Told::Verified(Ok(verification)) => shows::verification(verification),
+        Told::Verified(Err(reason)) => format!("refused: {reason}"),
         Told::Lost => "connection lost".into(),
         Told::Nothing => "no answer".into(),
     }

@@ -16,7 +16,7 @@ use crate::machines::dictionary::Dictionary;
 use crate::machines::election::Published;
 use crate::machines::heartbeat::{Adoption, Lease, Leases};
 use crate::machines::store::{Config, Effect, Input, Store};
-use crate::messages::chain::ChainFrame;
+use crate::messages::chain::{ChainFrame, Counted};
 use crate::messages::client::{NotApplied, Outcome, Reply, Request};
 use crate::messages::election::Seats;
 use crate::messages::ownership::{
@@ -45,6 +45,7 @@ pub(super) struct Node {
     pub caught_up: Vec<(Epoch, NodeId, Incarnation)>,
     pub parked: Vec<Epoch>,
     pub vouched: Vec<(u64, Vec<RangeId>)>,
+    pub counted: Vec<Counted>,
 }
 
 pub(super) struct World {
@@ -125,6 +126,7 @@ impl World {
             caught_up: Vec::new(),
             parked: Vec::new(),
             vouched: Vec::new(),
+            counted: Vec::new(),
         };
         self.nodes.insert(id, node);
     }
@@ -166,6 +168,9 @@ impl World {
                 }
                 Effect::Vouched { id: asking, ranges } => {
                     self.nodes.get_mut(&id).expect("a node").vouched.push((asking, ranges));
+                }
+                Effect::Counted { counted, .. } => {
+                    self.nodes.get_mut(&id).expect("a node").counted.push(counted);
                 }
                 Effect::CaughtUp { .. } | Effect::Parked { .. } => {}
             }

@@ -1,6 +1,7 @@
 //! What waits, for how long, and what a store at rest costs; and a range on its way from one sole holder to another.
 
 use super::*;
+use crate::messages::chain::Contents;
 
 /// A world of one holder and no leases: nothing can be answered.
 fn without_leases() -> World {
@@ -293,4 +294,53 @@ fn a_range_of_another_worker_is_refused() {
     store.step(Now::default(), Input::Batch { ticket: 1, requests: vec![request("GET k")] }, &mut effects);
     let outcomes = vec![Outcome::NotApplied(NotApplied::NotHead(Epoch(0)))];
     assert_eq!(effects, vec![Effect::Outcomes { ticket: 1, from: 0, outcomes }]);
+}
+
+#[test]
+fn a_mark_is_heard_at_the_stamp_of_the_head() {
+    let mut world = World::chain_of(&[A, B, C], 4, 4);
+    world.at_once(A, "SET first v");
+    let epoch = world.chain().epoch;
+    let count = |id| Input::Count { asker: A, id, range: R, epoch, from: 0 };
+    // Writes before and behind the question are under way when the mark is heard.
+    world.ask(A, "SET second v");
+    world.tell(A, count(1));
+    world.ask(A, "SET third v");
+    world.deliver();
+    let counted = |world: &World, id| world.nodes[&id].counted.clone();
+    let head = counted(&world, A)[0];
+    assert_eq!((head.applied.sequence, head.contents.keys, head.to), (Sequence(2), 2, None));
+    assert_eq!((counted(&world, B), counted(&world, C)), (vec![head], vec![head]));
+    // A joiner is not asked, nor does anybody answer who is no head of that epoch.
+    world.join(NodeId(4));
+    world.tell(A, count(2));
+    world.tell(B, Input::Count { asker: A, id: 3, range: R, epoch: world.chain().epoch, from: 0 });
+    world.deliver();
+    assert_eq!((counted(&world, A).len(), counted(&world, B).len(), counted(&world, NodeId(4)).len()), (1, 1, 0));
+    world.tell(A, Input::Count { asker: A, id: 4, range: R, epoch: world.chain().epoch, from: 0 });
+    world.deliver();
+    assert_eq!((counted(&world, C).len(), counted(&world, NodeId(4)).len()), (2, 0));
+}
+
+#[test]
+fn a_large_range_is_counted_in_intervals() {
+    let limits = Limits { counted_a_step: (10, 1 << 20), ..Limits::default() };
+    let mut world = World::with_limits(1, 1, limits);
+    world.adopt_all();
+    world.advance(600);
+    world.lease(A);
+    for n in 0..95 {
+        world.at_once(A, &format!("SET k{n} v"));
+    }
+    let (mut from, mut all) = (0, Contents::default());
+    loop {
+        let epoch = world.chain().epoch;
+        world.tell(A, Input::Count { asker: A, id: 1, range: R, epoch, from });
+        let counted = *world.nodes[&A].counted.last().expect("the head answers");
+        assert!(counted.contents.keys <= 10);
+        all.add(counted.contents);
+        let Some(to) = counted.to else { break };
+        from = to;
+    }
+    assert_eq!(all, Contents { keys: 95, digest: world.see(A).digest });
 }
