@@ -60,6 +60,8 @@ pub enum Input {
     Batch {
         /// Names the batch; chosen by the asker.
         ticket: u64,
+        /// The node by whose door they came: with a session's name it is one session of the mesh.
+        from: NodeId,
         /// The commands.
         requests: Vec<Request>,
     },
@@ -187,7 +189,7 @@ impl Machine for Store {
             Input::Timer => {}
             Input::Adopt(adoption) => self.on_adopt(now, adoption, effects),
             Input::Leases(leases) => self.on_leases(leases),
-            Input::Batch { ticket, requests } => self.on_batch(now, ticket, requests, effects),
+            Input::Batch { ticket, from, requests } => self.on_batch(now, (ticket, from), requests, effects),
             Input::Peer { from, incarnation, frame } => {
                 let range = frame.range;
                 self.with(now, range, effects, |holding, ctx| holding.hear(from, incarnation, frame, ctx));
@@ -235,6 +237,7 @@ impl Store {
                 limits,
                 timing: Timing::default(),
                 min_copies: 1,
+                paused: false,
                 version: Version(0),
                 leases: Arc::default(),
                 round: 0,
@@ -346,12 +349,12 @@ impl Store {
         }
     }
 
-    fn on_batch(&mut self, now: Now, ticket: u64, requests: Vec<Request>, effects: &mut Vec<Effect>) {
+    fn on_batch(&mut self, now: Now, (ticket, from): (u64, NodeId), requests: Vec<Request>, effects: &mut Vec<Effect>) {
         let count = requests.len();
         for (place, request) in requests.into_iter().enumerate() {
             let range = request.range;
             let mut ctx = Context { now, around: &mut self.around, effects, expected: count - place };
-            let asked = Asked { ticket, place: place as u32, since: now.instant, request };
+            let asked = Asked { ticket, place: place as u32, since: now.instant, from, request };
             let index = range.0 as usize;
             let index = (index % self.config.workers == self.config.worker).then_some(index / self.config.workers);
             let holding = index.and_then(|index| self.holdings.get_mut(index)).and_then(Option::as_deref_mut);
@@ -380,6 +383,7 @@ impl Store {
         self.around.version = dictionary.version;
         self.around.timing = dictionary.settings.timing;
         self.around.min_copies = dictionary.settings.min_copies as usize;
+        self.around.paused = dictionary.paused.is_some();
         self.around.limits.backlog_bytes = self.limits.backlog_bytes.min(BACKLOG_BYTES / owned.max(1));
         self.around.round += 1;
         for place in 0..owned {

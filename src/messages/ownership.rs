@@ -338,6 +338,17 @@ pub enum Command {
         /// Its new value, as in config/default.toml.
         value: String,
     },
+    /// Clients' writes pause in the whole mesh, or go on.
+    Pause(Option<Pause>),
+}
+
+/// An operator's word that clients' writes shall wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// The node at which it was given.
+    pub by: NodeId,
+    /// When, by that node's clock, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// A change of one chain.
@@ -455,6 +466,13 @@ pub enum Order {
         /// Whom.
         node: NodeId,
     },
+    /// Clients' writes wait from now on, in the whole mesh; reads go on.
+    Pause {
+        /// When that was asked, in milliseconds since 1970.
+        since_ms: u64,
+    },
+    /// Clients' writes go on.
+    Resume,
 }
 
 /// Asked by a node that belongs to no mesh yet, at an address, in a connection of its own after the handshake.

@@ -104,7 +104,7 @@ pub struct Setup {
 #[derive(Clone, Copy, Debug)]
 enum Asker {
     Door { ticket: u64 },
-    Peer { connection: u64, id: u64 },
+    Peer { node: NodeId, connection: u64, id: u64 },
 }
 
 /// A batch at a store: who asked, and where its commands stand in the asker's batch.
@@ -303,7 +303,7 @@ impl Node {
                 Mail::Store(worker, store::Input::Peer { from: peer, incarnation, frame })
             }
             PeerMessage::Relay(RelayMessage::Carry { id, requests }) => {
-                self.ask_stores(Asker::Peer { connection, id }, requests);
+                self.ask_stores(Asker::Peer { node: peer, connection, id }, requests);
                 return self.deliver(now, out);
             }
             PeerMessage::Relay(RelayMessage::Carried { id, from, outcomes }) => {
@@ -578,6 +578,10 @@ impl Node {
 
     /// A batch goes to the stores in parts, each its own.
     fn ask_stores(&mut self, asker: Asker, requests: Vec<Request>) {
+        let from = match asker {
+            Asker::Door { .. } => self.me().0,
+            Asker::Peer { node, .. } => node,
+        };
         let mut parts: BTreeMap<usize, Part> = BTreeMap::new();
         for (place, request) in requests.into_iter().enumerate() {
             let part = parts.entry(self.worker(request.range)).or_default();
@@ -588,7 +592,7 @@ impl Node {
             self.tickets += 1;
             let ticket = self.tickets;
             self.asked.insert(ticket, Asked { asker, left: commands.len(), commands });
-            self.mail.push_back(Mail::Store(worker, store::Input::Batch { ticket, requests }));
+            self.mail.push_back(Mail::Store(worker, store::Input::Batch { ticket, from, requests }));
         }
     }
 
@@ -609,7 +613,7 @@ impl Node {
                 Asker::Door { ticket } => {
                     self.mail.push_back(Mail::Door(door::Input::Outcomes { ticket, from: place, outcomes }));
                 }
-                Asker::Peer { connection, id } => {
+                Asker::Peer { connection, id, .. } => {
                     let carried = RelayMessage::Carried { id, from: place, outcomes };
                     out.push(Out::SendBack(connection, PeerMessage::Relay(carried)));
                 }

@@ -79,6 +79,11 @@ enum Verb {
         /// Its name or id.
         node: String,
     },
+    /// Clients' writes wait, in the whole mesh, and are refused as surely not applied when they have waited for client.park;
+    /// reads go on.
+    Pause,
+    /// Clients' writes go on.
+    Resume,
     /// What happens, as it happens, beginning with what is remembered.
     Watch {
         /// Begin after this number.
@@ -128,6 +133,8 @@ fn obey(arguments: &Arguments, output: &mut dyn Write) -> Result<bool, ClientErr
         Verb::StepDown { to: None } => asked.tell(&["MESH", "STEPDOWN"], render::done, |_: &OrderDone| true),
         Verb::StepDown { to: Some(to) } => asked.tell(&["MESH", "STEPDOWN", to], render::done, |_: &OrderDone| true),
         Verb::Drop { node } => asked.tell(&["MESH", "DROP", node], render::done, |_: &OrderDone| true),
+        Verb::Pause => asked.tell(&["MESH", "PAUSE"], render::done, |_: &OrderDone| true),
+        Verb::Resume => asked.tell(&["MESH", "RESUME"], render::done, |_: &OrderDone| true),
         Verb::Health => asked.tell(&["MESH", "STATUS"], render::health, |status: &Status| status.commander.is_some()),
         Verb::Watch { after, once } => asked.watch(*after, *once),
     }

@@ -123,6 +123,8 @@ pub(super) struct Around {
     pub limits: Limits,
     pub timing: Timing,
     pub min_copies: usize,
+    /// Clients' writes are paused in the whole mesh.
+    pub paused: bool,
     /// The dictionary version adopted.
     pub version: Version,
     pub leases: Arc<Leases>,
@@ -362,8 +364,7 @@ impl Holding {
             return false;
         }
         let before = self.applied;
-        // What is held holds back what came after it, so that a session's commands keep their order (G25).
-        let back = if self.queue.held() > 0 { Err(asked) } else { self.carry_out(asked, ctx) };
+        let back = if self.queue.holds_back(&asked) { Err(asked) } else { self.carry_out(asked, ctx) };
         if let Err(asked) = back {
             self.queue.hold(asked, ctx);
         }

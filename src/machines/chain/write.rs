@@ -13,10 +13,13 @@ impl Holding {
     /// as a whole: nothing of it has happened then.
     pub(super) fn carry_out(&mut self, asked: Asked, ctx: &mut Context) -> Result<(), Asked> {
         let mut answers = self.answers(ctx);
-        if !answers && !self.works_ahead(ctx) {
+        if !self.carries_out(ctx) {
             return Err(asked);
         }
         self.advance(ctx);
+        if asked.request.write && self.writes_wait(ctx) {
+            return Err(asked);
+        }
         let room = self.queue.has_room(ctx) || answers && !self.waits_for_successor();
         // G9: a command that finds a key expired has its deletion among its changes, even a read. One that looks at all keys
         // is answered as after the deletions that are due.
@@ -31,7 +34,7 @@ impl Holding {
             }
             (if dirty { self.applied.sequence } else { Sequence(0) }, Fate::Read)
         } else {
-            if !room || !self.numbers(ctx) || asked.request.write && !self.has_copies(ctx) {
+            if !room || !self.numbers(ctx) {
                 return Err(asked);
             }
             self.number(executed.changes, ctx);
@@ -47,6 +50,16 @@ impl Holding {
             self.queue.wait(asked, executed.reply, self.applied.sequence, fate, ctx);
         }
         Ok(())
+    }
+
+    /// Whether this node can do anything for clients now.
+    pub(super) fn carries_out(&mut self, ctx: &Context) -> bool {
+        self.answers(ctx) || self.works_ahead(ctx)
+    }
+
+    /// Whether clients' writes have to wait, whatever they write. Expiry goes on while they are paused.
+    pub(super) fn writes_wait(&mut self, ctx: &Context) -> bool {
+        ctx.around.paused || !self.has_copies(ctx) || !self.numbers(ctx)
     }
 
     /// Whether as many members serve as the mesh wants before it says yes to a write.

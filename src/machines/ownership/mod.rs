@@ -34,7 +34,7 @@ use crate::machines::election::Published;
 use crate::machines::heartbeat::Adoption;
 use crate::messages::chain::Counted;
 use crate::messages::events::{Event, EventKind};
-use crate::messages::ownership::{Candidate, JoinAnswer, Order, OwnershipMessage, Role};
+use crate::messages::ownership::{Candidate, JoinAnswer, Order, OwnershipMessage, Pause, Role};
 use crate::types::{Epoch, Instant, MeshId, NodeId, Now, RangeId, Term};
 
 pub use contract::{Effect, Input};
@@ -354,6 +354,8 @@ impl Ownership {
             Order::Drop { node } => {
                 reign.desk.drop_node(asker, node, &published.dictionary, &reign.watch, self.me.id);
             }
+            Order::Pause { since_ms } => reign.desk.wish(asker, Some(Pause { by: asker.0, since_ms })),
+            Order::Resume => reign.desk.wish(asker, None),
         }
         reign.stir(now, pace);
     }

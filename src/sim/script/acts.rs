@@ -109,6 +109,11 @@ pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> A
             let node = node(world, &arguments.word().ok_or("drop whom?")?)?;
             return order(world, Order::Drop { node }, arguments);
         }
+        "pausewrites" => {
+            let since_ms = world.clock(Host(0)).wall_ms;
+            return order(world, Order::Pause { since_ms }, arguments);
+        }
+        "resumewrites" => return order(world, Order::Resume, arguments),
         "verify" => return verify(world, arguments),
         "tamper" => tamper(world, arguments)?,
         _ => return Err(format!("{name} is no command of stories").into()),

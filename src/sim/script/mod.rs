@@ -17,6 +17,7 @@
 //! | `timeout n1` | its election timeout is over now |
 //! | `stall n1 store 2s` | an actor's thread is busy |
 //! | `stepdown [n2] [at=n3]`, `drop n3 [at=n1]` | an operator's orders |
+//! | `pausewrites [at=n1]`, `resumewrites [at=n1]` | clients' writes wait in the whole mesh, or go on |
 //! | `verify [KEY] [at=n1]` | whether all holders hold the same, of all ranges or of a key's: who differs, who is silent |
 //! | `tamper n2 KEY [VALUE]` | a copy of a key is not what was written; without a value it is gone |
 //! | `advance 5s`, `until CONDITION [within=10s]`, `expect CONDITION` | see `conditions` |

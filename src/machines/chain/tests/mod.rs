@@ -368,7 +368,7 @@ impl World {
         let ticket = self.tickets;
         self.tickets += commands.len() as u64;
         let requests = commands.iter().map(|words| request(words)).collect();
-        self.tell(at, Input::Batch { ticket, requests });
+        self.tell(at, Input::Batch { ticket, from: at, requests });
         ticket
     }
 
@@ -430,7 +430,7 @@ pub(super) fn candidate(id: NodeId, incarnation: Incarnation) -> Candidate {
 pub(super) fn request(words: &str) -> Request {
     let words: Vec<Bytes> = words.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
     let write = !matches!(&words[0][..], b"GET" | b"EXISTS" | b"DBSIZE");
-    Request { range: R, words, write }
+    Request { range: R, words, write, session: 0 }
 }
 
 pub(super) fn stamp(epoch: u64, sequence: u64) -> Stamp {
