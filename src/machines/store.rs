@@ -21,7 +21,7 @@ use crate::machines::chain::{Around, Asked, Context, Holding};
 use crate::machines::heartbeat::{Adoption, Leases};
 use crate::messages::chain::{ChainFrame, Change, Counted};
 use crate::messages::client::{Outcome, Request};
-use crate::messages::ownership::Chain;
+use crate::messages::ownership::{Chain, ReplicationMode};
 use crate::types::{Epoch, Incarnation, Instant, NodeId, Now, RangeId, Timing, Version};
 
 pub use crate::machines::chain::{Inspect, Limits, Transfers};
@@ -237,6 +237,7 @@ impl Store {
                 limits,
                 timing: Timing::default(),
                 min_copies: 1,
+                mode: ReplicationMode::Value,
                 paused: false,
                 version: Version(0),
                 leases: Arc::default(),
@@ -383,6 +384,7 @@ impl Store {
         self.around.version = dictionary.version;
         self.around.timing = dictionary.settings.timing;
         self.around.min_copies = dictionary.settings.min_copies as usize;
+        self.around.mode = dictionary.settings.mode;
         self.around.paused = dictionary.paused.is_some();
         self.around.limits.backlog_bytes = self.limits.backlog_bytes.min(BACKLOG_BYTES / owned.max(1));
         self.around.round += 1;

@@ -128,8 +128,22 @@ pub struct Counted {
 pub struct Write {
     /// Which.
     pub stamp: Stamp,
-    /// What changed.
+    /// What changed. Empty on the wire where a recipe is sent instead.
     pub changes: Vec<Change>,
+    /// How a member that has all that was before makes the same changes by itself.
+    #[serde(default)]
+    pub recipe: Option<Recipe>,
+}
+
+/// A command, to be carried out again as the head did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Name and arguments.
+    pub words: Vec<Bytes>,
+    /// The wall clock of the head when it did.
+    pub wall_ms: u64,
+    /// A digest of the changes that it made.
+    pub digest: u64,
 }
 
 /// What a write made of the keyspace, in a form that gives the same on every member.

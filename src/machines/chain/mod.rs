@@ -11,7 +11,8 @@
 //!
 //! `adopt` turns a member from one epoch to the next, `write` numbers and forwards and says what is clean, `reconcile`
 //! compares stamps and sends what is missing, `transfer` streams a copy to a joiner and binds the source to it, `lease`
-//! says who may answer, `queue` holds commands and answers that have to wait, `backlog` remembers recent writes.
+//! says who may answer, `queue` holds commands and answers that have to wait, `backlog` remembers recent writes,
+//! `recipe` sends a command in place of the values it made, `verify` tells what members hold at one stamp.
 //!
 //! A command is carried out at once and in order, and its answer waits until it may be given. This is right for reads
 //! too: a value read at the head holds all that was ever acknowledged in this chain or before, for nothing is acknowledged
@@ -24,6 +25,7 @@ mod adopt;
 mod backlog;
 mod lease;
 mod queue;
+mod recipe;
 mod reconcile;
 mod transfer;
 mod verify;
@@ -41,7 +43,7 @@ use crate::machines::heartbeat::Leases;
 use crate::machines::store::Effect;
 use crate::messages::chain::{ChainFrame, ChainMessage, Change};
 use crate::messages::client::Outcome;
-use crate::messages::ownership::{Cause, Chain, Holder, HolderState};
+use crate::messages::ownership::{Cause, Chain, Holder, HolderState, ReplicationMode};
 use crate::types::{Epoch, Generation, Incarnation, Instant, NodeId, Now, RangeId, Sequence, Stamp, Timing, Version};
 
 use backlog::{Backlog, Dirty};
@@ -111,6 +113,10 @@ pub struct Transfers {
     pub writes_repaired: u64,
     /// Streamings begun.
     pub streamings: u64,
+    /// Writes sent as commands in place of the values they made.
+    pub recipes_sent: u64,
+    /// Commands that were heard and would have made something else here: their values were asked for.
+    pub recipes_refused: u64,
 }
 
 /// What is the same for all ranges of a store, as one step sees it.
@@ -123,6 +129,7 @@ pub(super) struct Around {
     pub limits: Limits,
     pub timing: Timing,
     pub min_copies: usize,
+    pub mode: ReplicationMode,
     /// Clients' writes are paused in the whole mesh.
     pub paused: bool,
     /// The dictionary version adopted.

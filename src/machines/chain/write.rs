@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::commands::{self, Route, Work};
 use crate::machines::chain::queue::{Asked, Fate};
 use crate::machines::chain::{Context, Holding, Parking};
-use crate::messages::chain::{ChainMessage, Change, Write};
+use crate::messages::chain::{ChainMessage, Change, Recipe, Write};
 use crate::types::{Instant, Sequence, Stamp};
 
 impl Holding {
@@ -37,7 +37,8 @@ impl Holding {
             if !room || !self.numbers(ctx) {
                 return Err(asked);
             }
-            self.number(executed.changes, ctx);
+            let recipe = self.recipe(&asked.request.words, &executed.changes, ctx);
+            self.number(executed.changes, recipe, ctx);
             let fate = if asked.request.write { Fate::Numbered } else { Fate::Read };
             (self.applied.sequence, fate)
         };
@@ -77,10 +78,10 @@ impl Holding {
     }
 
     /// The head gives the next number of its epoch.
-    fn number(&mut self, changes: Vec<Change>, ctx: &mut Context) {
+    fn number(&mut self, changes: Vec<Change>, recipe: Option<Recipe>, ctx: &mut Context) {
         assert!(self.heads() && self.parking == Parking::No, "{}: numbers no writes: {}", self.range, self.words());
         let stamp = Stamp { epoch: self.chain.epoch, sequence: self.applied.sequence.next() };
-        self.record(Write { stamp, changes }, ctx);
+        self.record(Write { stamp, changes, recipe }, ctx);
         self.advance(ctx);
     }
 
@@ -121,7 +122,13 @@ impl Holding {
             if successor.sent >= self.applied {
                 return;
             }
-            let writes = self.backlog.batch_after(successor.sent.sequence, ctx.around.limits.chunk_bytes);
+            let limit = ctx.around.limits.chunk_bytes;
+            let writes = if successor.serves {
+                self.backlog.recipes_after(successor.sent.sequence, successor.values_until, limit)
+            } else {
+                self.backlog.batch_after(successor.sent.sequence, limit)
+            };
+            ctx.around.transfers.recipes_sent += writes.iter().filter(|write| write.recipe.is_some()).count() as u64;
             let last = writes.last().expect("what was applied after what was sent is kept").stamp;
             let previous = std::mem::replace(&mut successor.sent, last);
             let to = successor.node;
@@ -217,7 +224,7 @@ impl Holding {
             return;
         }
         let over = self.keyspace.expired(ctx.now.wall_ms, ctx.around.limits.keys_a_step);
-        self.number(over.into_iter().map(Change::Delete).collect(), ctx);
+        self.number(over.into_iter().map(Change::Delete).collect(), None, ctx);
     }
 
     fn expires_now(&self, ctx: &Context) -> bool {

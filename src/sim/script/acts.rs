@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::machines::heartbeat;
 use crate::messages::chain::{Change, Value};
 use crate::messages::heartbeat::{HeartbeatMessage, Silence};
-use crate::messages::ownership::{GiveUp, MeshSettings, Order, Role};
+use crate::messages::ownership::{GiveUp, MeshSettings, Order, ReplicationMode, Role};
 use crate::sim::client::Habits;
 use crate::sim::disk::Health;
 use crate::sim::network::Host;
@@ -32,6 +32,11 @@ pub(super) fn mesh(arguments: &mut Arguments) -> Result<World, Box<dyn Error>> {
         factor,
         min_copies: arguments.number("min_copies", 1)?,
         give_up,
+        mode: match arguments.key("mode").as_deref() {
+            None | Some("value") => ReplicationMode::Value,
+            Some("command") => ReplicationMode::Command,
+            Some(other) => return Err(format!("mode={other}: value or command").into()),
+        },
         voters: arguments.number("voters", 5)?,
         node_expiry: arguments.key_span("expiry")?.unwrap_or(Duration::from_secs(900)),
         ..MeshSettings::default()

@@ -7,7 +7,7 @@
 //!
 //! | command | meaning |
 //! |---|---|
-//! | `mesh nodes=3 [copies=1] [ranges=16] [voters=5] [witness=1] [timeout=500ms] [workers=1] [expiry=15min] [give_up=never] [seed=1] [start=founder]` | a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none |
+//! | `mesh nodes=3 [copies=1] [min_copies=1] [mode=command] [ranges=16] [voters=5] [witness=1] [timeout=500ms] [workers=1] [expiry=15min] [give_up=never] [seed=1] [start=founder]` | a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none |
 //! | `new n4 [join=n2] [role=witness] [weight=100] [zone=a]` | a place more, and a process there |
 //! | `start`, `kill`, `pause`, `resume`, `restart` n1... or `all` | `kill ... power=off`: its machine goes down, nobody is told; `restart ... disk=lost` |
 //! | `cut n1 n2 [way=there]`, `isolate n1`, `partition n1 n2`, `heal [n1 n2]` | a partition parts those named from the others |

@@ -2,6 +2,7 @@
 
 mod guards;
 mod random;
+mod recipes;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
