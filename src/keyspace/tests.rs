@@ -156,6 +156,22 @@ proptest! {
     }
 
     #[test]
+    fn intervals_make_up_the_whole(changes in vec(any_change(), 0..120), keys in 0usize..8, weak in any::<bool>()) {
+        let (keyspace, model) = built(if weak { weak_hash } else { place::hash }, &changes);
+        let (mut from, mut all) = (0, Contents::default());
+        loop {
+            let to = keyspace.interval(from, keys, 40);
+            let contents = keyspace.contents(from, to);
+            prop_assert!(weak || contents.keys <= keys.max(1) as u64);
+            all.add(contents);
+            let Some(to) = to else { break };
+            prop_assert!(to > from);
+            from = to;
+        }
+        prop_assert_eq!(all, Contents { keys: model.len() as u64, digest: keyspace.digest() });
+    }
+
+    #[test]
     fn a_scan_finds_what_was_there_all_the_time(
         first in vec(any_change(), 0..120),
         meanwhile in vec(vec(any_change(), 0..4), 1..20),

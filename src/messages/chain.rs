@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Epoch, RangeId, Sequence, Stamp};
+use crate::types::{Epoch, NodeId, RangeId, Sequence, Stamp};
 
 /// One message about one range.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,6 +95,50 @@ pub enum ChainMessage {
     },
     /// From a parked head to the others: I never answer in this epoch again (G21).
     Released,
+    /// To the successor that serves, right behind the writes sent so far: tell the asker what you hold of this interval now,
+    /// and pass it on. So all of them look at the same stamp.
+    Mark {
+        /// Who compares.
+        asker: NodeId,
+        /// Its name for the asking.
+        id: u64,
+        /// The first place of the interval.
+        from: u64,
+        /// The place at which it ends; none for the end of the keyspace.
+        to: Option<u64>,
+    },
+}
+
+/// What a copy holds between two places of its keyspace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Contents {
+    /// How many keys.
+    pub keys: u64,
+    /// The sum of the digests of each with its value and end, so that their order does not matter.
+    pub digest: u64,
+}
+
+impl Contents {
+    /// These and those.
+    pub fn add(&mut self, more: Self) {
+        self.keys += more.keys;
+        self.digest = self.digest.wrapping_add(more.digest);
+    }
+}
+
+/// What a member that serves says of an interval of its copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Of which range.
+    pub range: RangeId,
+    /// In which epoch.
+    pub epoch: Epoch,
+    /// The last write it had applied.
+    pub applied: Stamp,
+    /// Where the interval ends; none for the end of the keyspace.
+    pub to: Option<u64>,
+    /// What it holds there.
+    pub contents: Contents,
 }
 
 /// One write of a range: what it made of its keys.
@@ -102,8 +146,22 @@ pub enum ChainMessage {
 pub struct Write {
     /// Which.
     pub stamp: Stamp,
-    /// What changed.
+    /// What changed. Empty on the wire where a recipe is sent instead.
     pub changes: Vec<Change>,
+    /// How a member that has all that was before makes the same changes by itself.
+    #[serde(default)]
+    pub recipe: Option<Recipe>,
+}
+
+/// A command, to be carried out again as the head did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Name and arguments.
+    pub words: Vec<Bytes>,
+    /// The wall clock of the head when it did.
+    pub wall_ms: u64,
+    /// A digest of the changes that it made.
+    pub digest: u64,
 }
 
 /// What a write made of the keyspace, in a form that gives the same on every member.

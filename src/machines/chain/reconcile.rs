@@ -47,6 +47,8 @@ pub(super) struct Successor {
     repaired: Option<(Stamp, Instant)>,
     /// The last write sent to it.
     pub sent: Stamp,
+    /// Up to here it is sent values, though it serves: it has missed them, or could not follow a recipe.
+    pub values_until: Sequence,
     /// Whether it has acknowledged anything in this epoch: then its copy is whole.
     pub acks: bool,
     /// What it has acknowledged in this epoch.
@@ -116,6 +118,7 @@ impl Successor {
             asked: None,
             repaired: None,
             sent: Stamp::default(),
+            values_until: Sequence(0),
             acks: false,
             acked: Sequence(0),
             bind_at: Sequence(0),
@@ -189,6 +192,7 @@ impl Holding {
         successor.sent = from;
         successor.repaired = Some((from, ctx.instant()));
         successor.bind_at = bind_at;
+        successor.values_until = bind_at;
         let to = successor.node;
         ctx.around.transfers.writes_repaired += missed;
         if missed == 0 {
@@ -213,7 +217,13 @@ impl Holding {
         predecessor.hello = None;
         predecessor.asks = true;
         self.whole = true;
-        writes.into_iter().for_each(|write| self.record(write, ctx));
+        for write in writes {
+            let Some(write) = self.follow(write, ctx) else {
+                ctx.around.transfers.recipes_refused += 1;
+                return self.say_hello(ctx);
+            };
+            self.record(write, ctx);
+        }
     }
 
     /// The link to a node is new: what was said before may be lost.
