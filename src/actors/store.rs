@@ -136,7 +136,7 @@ impl Store {
         tally.keys.store(keys as u64, Ordering::Relaxed);
         tally.expiring.store(expiring as u64, Ordering::Relaxed);
         tally.bytes.store(machine.memory() as u64, Ordering::Relaxed);
-        let Transfers { entries_streamed, writes_repaired, streamings } = machine.transfers();
+        let Transfers { entries_streamed, writes_repaired, streamings, .. } = machine.transfers();
         tally.entries_streamed.store(entries_streamed, Ordering::Relaxed);
         tally.writes_repaired.store(writes_repaired, Ordering::Relaxed);
         tally.streamings.store(streamings, Ordering::Relaxed);

@@ -24,7 +24,7 @@ use crate::messages::client::{Outcome, Request};
 use crate::messages::ownership::{Chain, ReplicationMode};
 use crate::types::{Epoch, Incarnation, Instant, NodeId, Now, RangeId, Timing, Version};
 
-pub use crate::machines::chain::{Inspect, Limits, Transfers};
+pub use crate::machines::chain::{Inspect, Limits, Progress, Transfers};
 
 /// Bytes of recent writes that a store keeps for members that come back, over all its ranges.
 const BACKLOG_BYTES: usize = 256 << 20;
@@ -259,6 +259,16 @@ impl Store {
     /// What can be seen of a range; none where this node neither is a member nor keeps a copy.
     pub fn inspect(&self, range: RangeId, now: Now) -> Option<Inspect> {
         self.holding(range).map(|holding| holding.inspect(now, &self.around))
+    }
+
+    /// How far the copy of a range has come; none where this node neither is a member nor keeps one.
+    pub fn progress(&self, range: RangeId) -> Option<Progress> {
+        self.holding(range).map(Holding::progress)
+    }
+
+    /// The bytes of recent writes that are kept for the range that keeps the most.
+    pub fn largest_backlog(&self) -> usize {
+        self.holdings.iter().flatten().map(|holding| holding.progress().backlog).max().unwrap_or(0)
     }
 
     /// Whether this node would answer for a range at this instant. At most one node of the mesh may say so.

@@ -77,6 +77,11 @@ impl Holding {
         }
     }
 
+    /// Nothing is dirty and no answer waits: a parked head may say so.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.clean == self.applied.sequence && self.queue.waiting() == 0
+    }
+
     /// G20: says that nothing more is numbered and all is clean, each beat until the epoch changes. Answers that can still
     /// be given are given first.
     pub(super) fn say_parked(&mut self, ctx: &mut Context) {
@@ -87,7 +92,7 @@ impl Holding {
             Parking::Released { said } => Some(said),
         };
         let due = last.is_none_or(|last| now >= last + ctx.around.timing.beat());
-        if !due || self.clean < self.applied.sequence || self.queue.waiting() > 0 {
+        if !due || !self.is_at_rest() {
             return;
         }
         // G21: past its quiet time nobody before this head answers; when it stops too, the next need not wait.

@@ -261,6 +261,21 @@ pub struct Inspect {
     pub waiting: usize,
 }
 
+/// How far a copy of a range has come, for checkers that look often: what of [`Inspect`] costs nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The newest epoch adopted.
+    pub epoch: Epoch,
+    /// The generation of the copy.
+    pub generation: Generation,
+    /// The last write applied.
+    pub applied: Stamp,
+    /// Every write up to here is held by all who serve.
+    pub clean: Sequence,
+    /// Bytes of the recent writes that are kept.
+    pub backlog: usize,
+}
+
 impl Holding {
     /// What a node holds of a range that it knows nothing of yet.
     pub fn new(range: RangeId) -> Self {
@@ -343,6 +358,17 @@ impl Holding {
     /// Whether a command or an answer waits here.
     pub fn has_waiting(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    /// How far the copy has come.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            epoch: self.chain.epoch,
+            generation: self.chain.generation,
+            applied: self.applied,
+            clean: self.clean,
+            backlog: self.backlog.bytes_after(self.backlog.base().sequence),
+        }
     }
 
     /// What can be seen from outside.
@@ -464,6 +490,8 @@ impl Holding {
             Parking::Parked { said: Some(said) } | Parking::Released { said } => Some(said + beat),
             Parking::No | Parking::Parked { said: None } => None,
         };
+        // A read in the quiet time keeps a parked head from saying it again; what ends the wait brings the next look.
+        let parked = parked.filter(|_| self.is_at_rest());
         [self.queue.next_deadline(ctx.around), quiet, hello, caught_up, parked, self.next_expiry(ctx)]
             .into_iter()
             .flatten()

@@ -54,6 +54,8 @@ pub struct Ownership {
     mesh: Option<MeshId>,
     rng: ChaCha8Rng,
     published: Option<Arc<Published>>,
+    /// The roster does not show this node as it is, and could. Found out once a version, for it is asked for all the time.
+    is_unknown: bool,
     /// The last number given to a proposal, a question or an order. Begins at random, so that it is none of a former life.
     numbers: u64,
     reign: Option<Reign>,
@@ -77,6 +79,7 @@ impl Ownership {
             mesh: None,
             rng,
             published: None,
+            is_unknown: false,
             numbers,
             reign: None,
             errands: Errands::default(),
@@ -105,6 +108,8 @@ impl Ownership {
     fn on_adopt(&mut self, now: Instant, adoption: &Adoption, effects: &mut Vec<Effect>) {
         let published = Arc::clone(&adoption.published);
         self.published = Some(Arc::clone(&published));
+        let dictionary = &published.dictionary;
+        self.is_unknown = !dictionary.shows(&self.me) && dictionary.admissible(&self.me).is_ok();
         self.mesh = Some(published.dictionary.mesh);
         let pace = self.pace();
         match &mut self.reign {
@@ -171,7 +176,7 @@ impl Ownership {
     /// Presents this node to the commander until the roster shows it as it is.
     fn present(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let Some(published) = self.published.clone() else { return };
-        if now < self.present_at || !self.is_unknown(&published) {
+        if now < self.present_at || !self.is_unknown {
             return;
         }
         let pause = published.dictionary.settings.timing.failure_timeout;
@@ -187,12 +192,6 @@ impl Ownership {
             }
             _ => {}
         }
-    }
-
-    /// Whether the roster does not show this node as it is, and could.
-    fn is_unknown(&self, published: &Published) -> bool {
-        let dictionary = &published.dictionary;
-        !dictionary.shows(&self.me) && dictionary.admissible(&self.me).is_ok()
     }
 
     fn on_peer(&mut self, now: Instant, from: Life, message: OwnershipMessage, effects: &mut Vec<Effect>) {
@@ -468,7 +467,7 @@ impl Machine for Ownership {
         let published = self.published.as_ref()?;
         let reign = self.reign.as_ref().map(Reign::deadline);
         let errands = (!self.errands.is_empty()).then(|| self.errands.next(self.beat()));
-        let present = self.is_unknown(published).then_some(self.present_at);
+        let present = self.is_unknown.then_some(self.present_at);
         let verify = self.verifications.deadline(published.dictionary.settings.timing.failure_timeout);
         [reign, errands, present, verify].into_iter().flatten().min()
     }

@@ -110,9 +110,10 @@ impl Watch {
         self.sights.insert(node, Sight { incarnation, since, missed, expired });
     }
 
-    /// Since when a life is suspected by this commander, and on what evidence.
+    /// Since when a life is suspected by this commander, and on what evidence. Where a later life of the node was seen and is
+    /// missed now, as one that died before it was admitted, the earlier one is missed all the more.
     pub fn suspicion(&self, node: NodeId, incarnation: Incarnation) -> Option<(Instant, &str)> {
-        let sight = self.sight(node, incarnation)?;
+        let sight = self.sights.get(&node).filter(|sight| sight.incarnation >= incarnation)?;
         sight.missed.as_ref().map(|missed| (sight.since, &*missed.evidence))
     }
 
@@ -124,8 +125,8 @@ impl Watch {
         if member.is_over() || self.hears(dictionary, node, life) {
             return false;
         }
-        let missed = self.sight(node, life).and_then(|sight| sight.missed.as_ref());
-        let gone = missed.is_some_and(|missed| missed.gone);
+        let ended = |sight: &Sight| sight.incarnation > life || sight.missed.as_ref().is_some_and(|it| it.gone);
+        let gone = self.sights.get(&node).filter(|sight| sight.incarnation >= life).is_some_and(ended);
         !gone && self.absent_for(now, member) < dictionary.settings.repair_after
     }
 
@@ -198,5 +199,39 @@ impl Watch {
 
     fn sight(&self, node: NodeId, incarnation: Incarnation) -> Option<&Sight> {
         self.sights.get(&node).filter(|sight| sight.incarnation == incarnation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::ownership::{Addresses, Candidate, MeshSettings};
+    use crate::types::MeshId;
+
+    #[test]
+    fn a_later_life_that_is_missed_is_missed_in_its_earlier_lives_too() {
+        let (node, listed, later) = (NodeId(1), Incarnation(1), Incarnation(4));
+        let candidate = Candidate {
+            id: node,
+            incarnation: listed,
+            name: "n1".into(),
+            addresses: Addresses::default(),
+            zone: String::new(),
+            weight: 100,
+            role: Role::Drone,
+        };
+        let mut dictionary = Dictionary::found(MeshId(1), MeshSettings::default(), candidate);
+        dictionary.roster.get_mut(&node).expect("it founded the mesh").standing = Standing::Up;
+        let mut watch = Watch::new(Life { node: NodeId(9), incarnation: Incarnation(1) });
+        // It was quick to start again, and is about to be admitted: nothing is known to be wrong.
+        watch.on_alive(Instant(1), node, later);
+        assert!(watch.hears(&dictionary, node, listed));
+        // It died before that. Nobody will ever hear the life on the roster again.
+        watch.on_suspect(Instant(2), node, later, "no beacon".into());
+        assert!(!watch.hears(&dictionary, node, listed));
+        assert_eq!(watch.suspicion(node, listed), Some((Instant(2), "no beacon")));
+        assert_eq!(watch.standing(&dictionary.roster[&node]), Some((Standing::Suspect, "no beacon")));
+        // A word about an earlier life than the one on the roster is no word about that one.
+        assert_eq!(watch.suspicion(node, Incarnation(5)), None);
     }
 }

@@ -155,6 +155,26 @@ fn a_store_at_rest_does_not_wake() {
 }
 
 #[test]
+fn a_parked_head_with_a_read_that_waits_does_not_spin() {
+    let mut world = World::chain_of(&[A, B], 2, 2);
+    world.serving(&[B, A]);
+    world.adopt_all();
+    world.deliver();
+    let epoch = world.chain().epoch;
+    // B is in its quiet time, so that it parks without releasing, and reads wait.
+    world.tell(B, Input::Park { range: R, epoch });
+    assert_eq!(world.nodes[&B].parked, vec![epoch]);
+    let ticket = world.ask(B, "GET k");
+    assert_eq!(world.outcome(ticket), None);
+    for _ in 0..5 {
+        world.pass_to(world.now.instant + Duration::from_millis(60));
+        world.tell(B, Input::Timer);
+        let deadline = world.nodes[&B].store.deadline();
+        assert!(deadline.is_none_or(|deadline| deadline > world.now_of(B).instant), "{deadline:?}");
+    }
+}
+
+#[test]
 fn many_keys_that_end_at_once_go_in_small_steps() {
     let limits = Limits { keys_a_step: 10, ..Limits::default() };
     let mut world = World::with_limits(1, 1, limits);
