@@ -10,6 +10,7 @@ mod failover;
 mod front_door;
 mod losses;
 mod mesh;
+mod orders;
 mod paused_holder;
 mod places;
 mod proxy;
