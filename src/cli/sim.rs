@@ -58,9 +58,9 @@ pub struct RunArgs {
     /// How many nodes a mesh has at first; drawn from 3 to 7 unless given
     #[arg(long)]
     pub nodes: Option<usize>,
-    /// How many holders each range should have
-    #[arg(long, default_value_t = 1)]
-    pub copies: u8,
+    /// How many holders each range should have; drawn from 1 to 3 unless given
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub copies: Option<u8>,
     /// How many clients work at once
     #[arg(long, default_value_t = 4)]
     pub clients: usize,
@@ -244,7 +244,7 @@ impl Total {
 
 fn again(seed: u64, args: &RunArgs) -> String {
     let nodes = args.nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
-    let copies = if args.copies == 1 { String::new() } else { format!(" --copies {}", args.copies) };
+    let copies = args.copies.map(|copies| format!(" --copies {copies}")).unwrap_or_default();
     format!(
         "keyval sim run --seeds {seed} --minutes {} --clients {}{nodes}{copies} --lines",
         args.minutes, args.clients

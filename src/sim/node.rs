@@ -15,7 +15,7 @@ use crate::machines::election::{Election, Published};
 use crate::machines::heartbeat::{Adoption, Heartbeat};
 use crate::machines::joining::Joining;
 use crate::machines::ownership::Ownership;
-use crate::machines::store::Store;
+use crate::machines::store::{Limits, Store};
 use crate::machines::{Machine, door, election, heartbeat, joining, ownership, store};
 use crate::messages::chain::Change;
 use crate::messages::client::{Outcome, RelayMessage, Reply, Request};
@@ -25,7 +25,11 @@ use crate::messages::heartbeat::Silence;
 use crate::messages::ownership::{Candidate, JoinAnswer, MeshSettings};
 use crate::messages::peer::{Lane, PeerMessage};
 use crate::messages::status::Verification;
+use crate::sim::network::FRAMES;
 use crate::types::{Incarnation, Instant, MeshId, NodeId, Now, RangeId};
+
+/// A write of a made-up client takes no more than this, and the last write may exceed a bound.
+const ONE_WRITE: usize = 1 << 10;
 
 /// A message on its way to a machine of this process.
 #[derive(Clone, Debug)]
@@ -96,6 +100,8 @@ pub struct Setup {
     pub workers: usize,
     /// How long commands are held.
     pub park: Duration,
+    /// What its stores keep at most.
+    pub limits: Limits,
     /// Where its luck comes from.
     pub seed: u64,
 }
@@ -173,8 +179,10 @@ impl Node {
     /// A process that begins: as a member of a mesh if its disk knows one, else as one that looks for one.
     pub fn start(setup: Setup, known: Option<(MeshId, MeshSettings, Recovered)>, now: Now, out: &mut Vec<Out>) -> Self {
         let Candidate { id: me, incarnation, .. } = setup.candidate;
-        let store =
-            |worker| Store::new(store::Config { me, incarnation, worker, workers: setup.workers, park: setup.park });
+        let store = |worker| {
+            let config = store::Config { me, incarnation, worker, workers: setup.workers, park: setup.park };
+            Store::with_limits(config, setup.limits)
+        };
         let mut node = Self {
             published: None,
             adopted: None,
@@ -347,6 +355,12 @@ impl Node {
         self.deliver(now, out);
     }
 
+    /// What its ownership machine is doing about what is not as it should be, and which machines are stalled.
+    pub fn doing(&self) -> String {
+        let stalled: Vec<&Room> = self.stalled.keys().collect();
+        format!("{:?}, stalled {stalled:?}", self.ownership.doing())
+    }
+
     /// The store machines, for checkers.
     pub fn stores(&self) -> &[Store] {
         &self.stores
@@ -363,14 +377,21 @@ impl Node {
         &self.stores[self.worker(range)]
     }
 
-    /// What waits here: what kind, how many.
-    pub fn queues(&self) -> Vec<(&'static str, usize)> {
+    /// What waits here: what kind, how many, and how many may.
+    pub fn queues(&self) -> Vec<(&'static str, usize, usize)> {
         let stalled = self.stalled.values().map(VecDeque::len).max().unwrap_or(0);
         let held = self.stores.iter().map(Store::waiting).sum();
+        let Limits { backlog_bytes, dirty_bytes, streaming_bytes, chunk_bytes, .. } = self.setup.limits;
+        let most = backlog_bytes + dirty_bytes.max(streaming_bytes) + chunk_bytes + ONE_WRITE;
         vec![
-            ("batches asked of stores", self.asked.len()),
-            ("letters to one machine", stalled),
-            ("commands and answers waiting in stores", held),
+            ("batches asked of stores", self.asked.len(), FRAMES),
+            ("letters to one machine", stalled, FRAMES),
+            ("commands and answers waiting in stores", held, FRAMES),
+            (
+                "bytes of recent writes of a range",
+                self.stores.iter().map(Store::largest_backlog).max().unwrap_or(0),
+                most,
+            ),
         ]
     }
 

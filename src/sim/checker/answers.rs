@@ -67,6 +67,7 @@ impl Checker for LawfulAnswers {
 mod tests {
     use super::super::same_dictionary::tests::dictionary;
     use super::*;
+    use crate::machines::dictionary::Dictionary;
     use crate::types::Incarnation;
 
     fn view(node: u64, answers: &[u16]) -> View {
@@ -76,6 +77,7 @@ mod tests {
             published: None,
             answers: answers.iter().copied().map(RangeId).collect(),
             queues: vec![],
+            copies: Default::default(),
         }
     }
 
@@ -88,9 +90,10 @@ mod tests {
 
     #[test]
     fn unlawful_answers_are_found() {
-        let answered = |node, life, dictionary: &_| {
+        let answered = |node, life, dictionary: &Dictionary| {
             let (node, life) = (NodeId(node), Incarnation(life));
-            let fact = Fact::Answered { node, life, range: RangeId(0), dictionary, others: vec![] };
+            let (range, others, newest) = (RangeId(0), vec![], dictionary.chain(RangeId(0)));
+            let fact = Fact::Answered { node, life, range, dictionary, newest, copies: &[], others };
             LawfulAnswers.observe(Time(0), &fact)
         };
         let mut known = dictionary(2);

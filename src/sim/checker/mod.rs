@@ -3,21 +3,30 @@
 //! A checker sees more than any node does: all nodes at one true instant. It never touches the mesh. Each comes with a test
 //! that shows it a history that breaks its rule.
 
+mod acknowledged;
 mod answers;
 mod bounded;
 mod complete;
+mod counters;
+mod equal_copies;
+mod losses;
 mod never_back;
 mod one_commander;
 mod registers;
 mod same_dictionary;
 mod shares;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+pub use acknowledged::Acknowledged;
 pub use answers::{LawfulAnswers, OneAnswerer};
 pub use bounded::Bounded;
 pub use complete::Complete;
+pub use counters::{Counted, Counters};
+pub use equal_copies::{EqualCopies, unequal};
+pub use losses::Losses;
 pub use never_back::NeverBack;
 pub use one_commander::OneCommander;
 pub use registers::{Kind, Operation, Registers};
@@ -27,6 +36,8 @@ pub use shares::{Shares, uneven};
 use super::clock::Time;
 use crate::machines::dictionary::Dictionary;
 use crate::machines::election::Published;
+use crate::machines::store::Progress;
+use crate::messages::ownership::Chain;
 use crate::types::{Incarnation, NodeId, RangeId, Term};
 
 /// Something that occurred, as the world saw it.
@@ -40,6 +51,13 @@ pub enum Fact<'a> {
         life: Incarnation,
         /// The term its disk knows.
         term: Term,
+    },
+    /// A process is over.
+    Ended {
+        /// Whose.
+        node: NodeId,
+        /// In which life.
+        life: Incarnation,
     },
     /// A node published what it knows to be agreed.
     Published {
@@ -60,11 +78,26 @@ pub enum Fact<'a> {
         range: RangeId,
         /// What that node has adopted.
         dictionary: &'a Dictionary,
+        /// Its chain in the newest dictionary that anybody has published.
+        newest: &'a Chain,
+        /// What every living process has of the range, its own included.
+        copies: &'a [Copied],
         /// Everybody else who could answer for this range at this instant.
         others: Vec<NodeId>,
     },
+    /// A chain is agreed that nobody had published before.
+    Agreed {
+        /// Of which range.
+        range: RangeId,
+        /// Where it stands.
+        dictionary: &'a Dictionary,
+        /// What every living process has of the range.
+        copies: &'a [Copied],
+    },
     /// A client's operation is over.
     Operation(&'a Operation),
+    /// A client's INCR was answered.
+    Counted(&'a Counted),
     /// All nodes at one instant.
     Sample(&'a [View]),
     /// The same, after a time in which nothing was done to the mesh.
@@ -82,8 +115,32 @@ pub struct View {
     pub published: Option<Arc<Published>>,
     /// The ranges for which it can answer now.
     pub answers: Vec<RangeId>,
-    /// What waits in its queues: what kind, how many.
-    pub queues: Vec<(&'static str, usize)>,
+    /// What waits in its queues: what kind, how many, and how many may.
+    pub queues: Vec<(&'static str, usize, usize)>,
+    /// What it has of each range; now and then, and when nothing happens any more.
+    pub copies: BTreeMap<RangeId, (Progress, u64)>,
+}
+
+impl View {
+    /// What it has of a range.
+    pub fn copy_of(&self, range: RangeId) -> Copied {
+        let found = self.copies.get(&range);
+        let (node, life) = (self.node, self.life);
+        Copied { node, life, progress: found.map(|it| it.0), digest: found.map(|it| it.1) }
+    }
+}
+
+/// What a living process has of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Whose.
+    pub node: NodeId,
+    /// In which life.
+    pub life: Incarnation,
+    /// How far it has come; none if there is no copy.
+    pub progress: Option<Progress>,
+    /// Of all keys and values, where they were looked at.
+    pub digest: Option<u64>,
 }
 
 /// A rule.
@@ -135,6 +192,10 @@ impl Default for Checkers {
                 Box::<Complete>::default(),
                 Box::<OneAnswerer>::default(),
                 Box::<LawfulAnswers>::default(),
+                Box::<Acknowledged>::default(),
+                Box::<Losses>::default(),
+                Box::<EqualCopies>::default(),
+                Box::<Counters>::default(),
                 Box::<Bounded>::default(),
                 Box::<Shares>::default(),
                 Box::<Registers>::default(),

@@ -7,6 +7,7 @@ use super::{Answer, Arguments, PATIENCE, place, span};
 use bytes::Bytes;
 
 use crate::machines::heartbeat;
+use crate::machines::store::Limits;
 use crate::messages::chain::{Change, Value};
 use crate::messages::heartbeat::{HeartbeatMessage, Silence};
 use crate::messages::ownership::{GiveUp, MeshSettings, Order, ReplicationMode, Role};
@@ -26,17 +27,18 @@ pub(super) fn mesh(arguments: &mut Arguments) -> Result<World, Box<dyn Error>> {
         Some("never") => GiveUp::Never,
         Some(text) => GiveUp::After(span(text)?),
     };
+    let mode = match arguments.key("mode").as_deref() {
+        None | Some("value") => ReplicationMode::Value,
+        Some("command") => ReplicationMode::Command,
+        Some(other) => return Err(format!("mode={other}: value or command").into()),
+    };
     let settings = MeshSettings {
+        mode,
         ranges: arguments.number("ranges", 16)?,
         timing: Timing { failure_timeout, ..Timing::default() },
         factor,
         min_copies: arguments.number("min_copies", 1)?,
         give_up,
-        mode: match arguments.key("mode").as_deref() {
-            None | Some("value") => ReplicationMode::Value,
-            Some("command") => ReplicationMode::Command,
-            Some(other) => return Err(format!("mode={other}: value or command").into()),
-        },
         voters: arguments.number("voters", 5)?,
         node_expiry: arguments.key_span("expiry")?.unwrap_or(Duration::from_secs(900)),
         ..MeshSettings::default()
@@ -50,6 +52,12 @@ pub(super) fn start_mesh(world: &mut World, arguments: &mut Arguments) -> Result
     let witnesses: usize = arguments.number("witness", 0)?;
     let workers = arguments.number("workers", 1)?;
     let start = arguments.key("start").unwrap_or("founder".into());
+    let limits = match arguments.key("parts").as_deref() {
+        None => Limits::default(),
+        // Each key travels in a part of its own, and the next when it has arrived.
+        Some("small") => Limits { chunk_bytes: 1, parts_a_joiner: 1, ..Limits::default() },
+        Some(other) => return Err(format!("parts={other}: small").into()),
+    };
     let names: Vec<String> = (1..=nodes).map(|number| format!("n{number}:16234")).collect();
     for index in 0..nodes {
         let role = if index >= nodes - witnesses { Role::Witness } else { Role::Drone };
@@ -61,7 +69,7 @@ pub(super) fn start_mesh(world: &mut World, arguments: &mut Arguments) -> Result
             (_, 0) => (vec![], false),
             _ => (vec![names[0].clone()], false),
         };
-        world.add_place(Spec { role, workers, join, found, ..Spec::default() });
+        world.add_place(Spec { role, workers, join, found, limits, ..Spec::default() });
     }
     match start.as_str() {
         "none" => return Ok(None),
@@ -151,6 +159,7 @@ fn new(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error
         zone: arguments.key("zone").unwrap_or_default(),
         weight: arguments.number("weight", 100)?,
         workers: arguments.number("workers", 1)?,
+        limits: world.places[0].spec.limits,
         join: vec![format!("{join}:16234")],
         ..Spec::default()
     };
@@ -284,9 +293,10 @@ fn rumour(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Er
 fn clients(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
     let count: usize = arguments.word().ok_or("how many clients?")?.parse().map_err(|_| "how many clients?")?;
     let keys = arguments.number("keys", Habits::default().keys)?;
+    let others = arguments.number("others", 0)?;
     let places = world.places.len();
     for index in 0..count {
-        world.add_client(Habits { keys, ..Habits::default() }, Host(index % places));
+        world.add_client(Habits { keys, others, ..Habits::default() }, Host(index % places));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! | `commander`, `commander n2`, `commander not n1`, `commander none` | somebody, this one, another, nobody commands |
 //! | `term same`, `term higher`, `version same`, `version higher` | compared with what was remembered |
 //! | `served`, `agreed`, `balanced`, `whole` | every range has somebody who can answer; all running nodes of the roster know one version and term; shares are even; no range is loading |
+//! | `equal` | all who serve a range hold the same of it, and nothing of it is dirty |
 //! | `changing` | a change of voters is under way |
 //! | `settled 3` | so many nodes are on the roster and up, the seats are filled, and all of the line above |
 //! | `roster 3`, `voters 3`, `voters n1 n2`, `learners 2` | so many, or just these |
@@ -19,7 +20,7 @@ use std::fmt;
 
 use super::summary::Summary;
 use crate::messages::ownership::{HolderState, Role, Standing};
-use crate::sim::checker::uneven;
+use crate::sim::checker::{unequal, uneven};
 use crate::sim::network::Host;
 use crate::sim::world::World;
 
@@ -33,7 +34,7 @@ pub(super) struct Condition {
 pub(super) fn parse(words: &[String]) -> Result<Condition, Box<dyn Error>> {
     let all: Vec<&str> = words.iter().map(String::as_str).collect();
     let known = match all.as_slice() {
-        ["commander" | "served" | "agreed" | "balanced" | "whole" | "changing"] => true,
+        ["commander" | "served" | "agreed" | "balanced" | "whole" | "changing" | "equal"] => true,
         ["commander", _] | ["commander", "not", _] => true,
         ["term" | "version", "same" | "higher"] => true,
         ["settled" | "roster" | "learners", count] => count.parse::<usize>().is_ok(),
@@ -68,6 +69,7 @@ impl Condition {
             ["agreed"] => is_agreed(world),
             ["balanced"] => world.newest_dictionary().is_some_and(|it| uneven(it).is_none()),
             ["whole"] => is_whole(world),
+            ["equal"] => unequal(&world.whole_views()).is_none(),
             ["changing"] => world.newest().is_some_and(|it| !it.seats.outgoing.is_empty()),
             ["settled", count] => is_settled(world, count.parse().unwrap_or(0)),
             ["roster", count] => world.newest_dictionary().is_some_and(|it| it.roster.len().to_string() == *count),

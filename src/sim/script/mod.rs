@@ -7,7 +7,7 @@
 //!
 //! | command | meaning |
 //! |---|---|
-//! | `mesh nodes=3 [copies=1] [min_copies=1] [mode=command] [ranges=16] [voters=5] [witness=1] [timeout=500ms] [workers=1] [expiry=15min] [give_up=never] [seed=1] [start=founder]` | a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none |
+//! | `mesh nodes=3 [copies=1] [min_copies=1] [mode=command] [parts=small] [ranges=16] [voters=5] [witness=1] [timeout=500ms] [workers=1] [expiry=15min] [give_up=never] [seed=1] [start=founder]` | a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none |
 //! | `new n4 [join=n2] [role=witness] [weight=100] [zone=a]` | a place more, and a process there |
 //! | `start`, `kill`, `pause`, `resume`, `restart` n1... or `all` | `kill ... power=off`: its machine goes down, nobody is told; `restart ... disk=lost` |
 //! | `cut n1 n2 [way=there]`, `isolate n1`, `partition n1 n2`, `heal [n1 n2]` | a partition parts those named from the others |
@@ -23,7 +23,7 @@
 //! | `advance 5s`, `until CONDITION [within=10s]`, `expect CONDITION` | see `conditions` |
 //! | `remember` | what later conditions compare with |
 //! | `n1: set color blue` | a client's command at a node; with the tag `[later]` it is not waited for, and `answers` tells |
-//! | `clients 4`, `rest` | clients that work by themselves, under the checkers; `rest` waits until they have ended |
+//! | `clients 4 [keys=24] [others=25]`, `rest` | clients that work by themselves, under the checkers, so many of 100 operations not on registers; `rest` waits until they have ended |
 //! | `hello n1 n2` | what HELLO says there |
 //! | `rumour n3 n2 [times=1]` | n3 tells the commander that it does not hear n2 |
 //! | `lines` | everything that happened since the last `lines`; for the one who writes a story, too long to keep |

@@ -91,6 +91,15 @@ fn shown(world: &World, what: &str, arguments: &mut Arguments) -> Result<String,
                 writeln!(output, "{}: {state}, {} keys, {answers}", world.places[host.0].name, seen.len)?;
             }
         }
+        "transfers" => {
+            let stores = world.places.iter().filter_map(|place| place.node.as_ref()).flat_map(|node| node.stores());
+            let (mut keys, mut writes) = (0, 0);
+            for transfers in stores.map(|store| store.transfers()) {
+                keys += transfers.entries_streamed;
+                writes += transfers.writes_repaired;
+            }
+            writeln!(output, "{keys} keys streamed, {writes} writes sent again")?;
+        }
         "chain" => {
             let (range, chain) = chain_of(world, arguments)?;
             writeln!(output, "range {range}: {}", chain_words(world, chain))?;

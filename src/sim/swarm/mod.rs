@@ -22,6 +22,8 @@ use super::checker::Violation;
 use super::client::Habits;
 use super::network::{Host, Weather};
 use super::world::{Spec, World};
+use crate::machines::store::Limits;
+use crate::messages::ownership::ReplicationMode::{Command, Value};
 use crate::messages::ownership::{GiveUp, MeshSettings, Role};
 use crate::types::Timing;
 use nemesis::Nemesis;
@@ -33,8 +35,17 @@ pub const HEALED_WITHIN: Duration = Duration::from_secs(45);
 /// put into one chain for 120 of them.
 pub const EVEN_WITHIN: u32 = 160;
 
+/// For so long clients only read then.
+const READING: Duration = Duration::from_secs(3);
+
 /// For so long it is left in peace then.
 const PEACE: Duration = Duration::from_secs(5);
+
+/// How many holders a mesh keeps, as often as each stands here.
+const COPIES: [u8; 6] = [1, 2, 2, 2, 3, 3];
+
+/// Of 100 operations of a client so many are none of registers.
+const OTHERS: u32 = 25;
 
 /// What does not depend on the seed.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +54,8 @@ pub struct Options {
     pub harm: Duration,
     /// How many nodes it has at first; the seed decides if nobody does.
     pub nodes: Option<usize>,
-    /// How many holders each range should have.
-    pub copies: u8,
+    /// How many holders each range should have; the seed decides if nobody does.
+    pub copies: Option<u8>,
     /// How many clients work at once.
     pub clients: usize,
     /// Whether lines are kept for a person to read.
@@ -53,7 +64,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { harm: Duration::from_secs(600), nodes: None, copies: 1, clients: 4, lines: false }
+        Self { harm: Duration::from_secs(600), nodes: None, copies: None, clients: 4, lines: false }
     }
 }
 
@@ -106,13 +117,21 @@ pub fn play(seed: u64, options: &Options) -> Outcome {
 fn begin(seed: u64, options: &Options) -> (World, Nemesis) {
     let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x5EED);
     let nodes = options.nodes.unwrap_or_else(|| random.gen_range(3..=7));
+    // Drawn in any case, so that a seed that is played with another number of copies is the same in all else.
+    let (drawn, least, mode) =
+        (*pick(&mut random, &COPIES), random.gen_range(1..=3), *pick(&mut random, &[Value, Value, Command]));
+    let copies = options.copies.unwrap_or(drawn);
     let failure_timeout = Duration::from_millis(*pick(&mut random, &[500, 500, 500, 200, 1000]));
     let settings = MeshSettings {
         ranges: *pick(&mut random, &[16, 16, 32, 64]),
         timing: Timing { failure_timeout, ..Timing::default() },
-        factor: options.copies,
+        factor: copies,
+        // More often than not a mesh says yes as soon as anybody has a write.
+        min_copies: if random.gen_ratio(1, 3) { copies.min(least) } else { 1 },
+        mode,
         give_up: GiveUp::ByCopies,
         voters: *pick(&mut random, &[5, 5, 3]),
+        repair_after: Duration::from_secs(*pick(&mut random, &[15, 15, 0])),
         node_expiry: Duration::from_secs(*pick(&mut random, &[900, 120, 40])),
         ..MeshSettings::default()
     };
@@ -122,6 +141,7 @@ fn begin(seed: u64, options: &Options) -> (World, Nemesis) {
     }
     let witness = nodes >= 3 && random.gen_ratio(1, 5);
     let together = random.gen_ratio(1, 3);
+    let limits = limits(&mut random);
     let names: Vec<String> = (1..=nodes).map(|number| format!("n{number}:16234")).collect();
     for index in 0..nodes {
         let join = if index == 0 && !together { vec![] } else { others(&names, index) };
@@ -131,6 +151,7 @@ fn begin(seed: u64, options: &Options) -> (World, Nemesis) {
             workers: *pick(&mut random, &[1, 1, 2]),
             join,
             found: together && index == 0,
+            limits,
             ..Spec::default()
         });
     }
@@ -144,9 +165,10 @@ fn run(world: &mut World, nemesis: &mut Nemesis, options: &Options) {
     for host in world.hosts().collect::<Vec<_>>() {
         world.start(host);
     }
+    let keys = nemesis.draw_keys();
     for index in 0..options.clients {
         let at = Host(index % world.places.len());
-        world.add_client(Habits::default(), at);
+        world.add_client(Habits { keys, others: OTHERS, ..Habits::default() }, at);
     }
     let until = world.now() + options.harm;
     while world.now() < until && world.checkers.violation().is_none() {
@@ -161,6 +183,28 @@ fn run(world: &mut World, nemesis: &mut Nemesis, options: &Options) {
     }
     let now = world.now();
     world.checkers.finish(now);
+}
+
+/// In every other mesh all that is bounded is so small that the bounds are met: copies go in many parts, members that
+/// were away have missed more than is kept, heads have more dirty writes than they may.
+fn limits(random: &mut ChaCha8Rng) -> Limits {
+    let wide = Limits::default();
+    let narrow = Limits {
+        backlog_bytes: *pick(random, &[200, 1 << 10, 8 << 10]),
+        backlog_writes: *pick(random, &[1, 4, 64]),
+        dirty_bytes: *pick(random, &[150, 600, 2 << 10]),
+        streaming_bytes: *pick(random, &[600, 4 << 10]),
+        chunk_bytes: *pick(random, &[1, 64, 512]),
+        parts_a_joiner: *pick(random, &[1, 2, 4]),
+        parts_a_store: *pick(random, &[2, 8]),
+        waiting_a_range: *pick(random, &[2, 16]),
+        waiting: *pick(random, &[8, 64]),
+        waiting_bytes: *pick(random, &[400, 8 << 10]),
+        keys_a_step: *pick(random, &[1, 16]),
+        freed_a_step: *pick(random, &[1, 16]),
+        counted_a_step: (*pick(random, &[1, 16]), *pick(random, &[64, 4 << 10])),
+    };
+    if random.gen_ratio(1, 2) { narrow } else { wide }
 }
 
 fn weather(random: &mut ChaCha8Rng) -> Weather {

@@ -115,6 +115,8 @@ pub(super) struct Nemesis {
     random: ChaCha8Rng,
     knows: Vec<Harm>,
     pause: Duration,
+    /// So long after all clients have asked something harm is done, at most.
+    haste: Duration,
     undo: Vec<(Time, Undo)>,
     /// Nodes whose data directory is gone, or that an operator has dropped: they never come back.
     gone: BTreeSet<NodeId>,
@@ -131,15 +133,22 @@ impl Nemesis {
         }
         knows.push(Harm::Peace);
         let pause = Duration::from_millis([800, 3_000, 10_000, 25_000][random.gen_range(0..4)]);
+        let haste = Duration::from_micros([400, 2_000, 10_000, 60_000][random.gen_range(0..4)]);
         Self {
             random,
             knows,
             pause,
+            haste,
             undo: Vec::new(),
             gone: BTreeSet::new(),
             vouched: Time(0),
             counts: BTreeMap::new(),
         }
+    }
+
+    /// How many registers clients use: few are asked for more often at once.
+    pub(super) fn draw_keys(&mut self) -> u32 {
+        [24, 24, 6, 2][self.random.gen_range(0..4)]
     }
 
     /// What it did, and what came of that on the network.
@@ -153,6 +162,10 @@ impl Nemesis {
     pub(super) fn act(&mut self, world: &mut World) {
         self.vouch(world);
         let harm = *self.knows.choose(&mut self.random).expect("it knows peace at least");
+        // Harm is done where it hurts: while commands are on their way.
+        world.hurry_clients();
+        let moment = between(&mut self.random, (Duration::ZERO, self.haste));
+        self.wait(world, world.now() + moment);
         if self.harm(world, harm).is_some() {
             *self.counts.entry(harm.name()).or_default() += 1;
         }
@@ -370,7 +383,8 @@ impl Nemesis {
         let asked = self.random.gen_range(0..world.places.len());
         let join = vec![world.places[asked].peer_address(), "n1:16234".into()];
         let role = if self.random.gen_ratio(1, 8) { Role::Witness } else { Role::Drone };
-        let host = world.add_place(Spec { join, role, ..Spec::default() });
+        let limits = world.places[0].spec.limits;
+        let host = world.add_place(Spec { join, role, limits, ..Spec::default() });
         world.start(host);
         Some(())
     }

@@ -1,14 +1,19 @@
 //! What is promised once nothing is done to a mesh any more: it becomes whole by itself, in time.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::nemesis::Nemesis;
-use super::{EVEN_WITHIN, HEALED_WITHIN, World};
-use crate::messages::ownership::Standing;
+use super::{EVEN_WITHIN, HEALED_WITHIN, READING, World};
+use crate::machines::dictionary::Dictionary;
+use crate::messages::ownership::{Chain, HolderState, Standing};
 use crate::sim::checker::uneven;
 use crate::sim::disk::Health;
 use crate::sim::network::Weather;
 use crate::types::NodeId;
+
+/// How often is looked whether a mesh is whole.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Heals everything, and waits until the mesh is whole; clients come to rest meanwhile.
 pub(super) fn heal(world: &mut World, nemesis: &mut Nemesis) {
@@ -19,7 +24,12 @@ pub(super) fn heal(world: &mut World, nemesis: &mut Nemesis) {
         world.resume(host);
         nemesis.start(world, host);
     }
-    let healed = world.until(HEALED_WITHIN, |world| {
+    become_whole(world, nemesis);
+}
+
+/// What a mesh that is left alone comes to within the stated times, or breaks a promise.
+fn become_whole(world: &mut World, nemesis: &mut Nemesis) {
+    let healed = world.until_each(LOOK, HEALED_WITHIN, |world| {
         // Who learns only now that it was removed meanwhile comes back as a new node.
         for host in world.hosts().collect::<Vec<_>>() {
             nemesis.start(world, host);
@@ -33,16 +43,36 @@ pub(super) fn heal(world: &mut World, nemesis: &mut Nemesis) {
         return;
     }
     let even_within = world.settings.timing.failure_timeout * EVEN_WITHIN;
-    let uneven_now = |world: &World| world.newest_dictionary().and_then(uneven);
-    if !world.until(even_within, |world| world.checkers.violation().is_some() || uneven_now(world).is_none()) {
+    let lacking = |world: &World| world.newest_dictionary().and_then(|newest| uneven(newest).or_else(|| thin(newest)));
+    if !world.until_each(LOOK, even_within, |world| world.checkers.violation().is_some() || lacking(world).is_none()) {
         let now = world.now();
-        world.checkers.violate(now, "even_in_time", uneven_now(world).unwrap_or_default());
+        world.checkers.violate(now, "even_in_time", lacking(world).unwrap_or_default());
         return;
     }
+    read_all(world);
     world.rest_clients();
     if !world.until(HEALED_WITHIN, |world| world.clients.iter().all(|client| !client.is_busy())) {
         world.checkers.violate(now, "healed_in_time", "a client waits for ever".into());
     }
+}
+
+/// Clients only read for a while: what was lost would be missed now at the latest.
+fn read_all(world: &mut World) {
+    for client in &mut world.clients {
+        (client.habits.writes, client.habits.others) = (0, 0);
+    }
+    world.advance(READING);
+}
+
+/// A range that has fewer holders than it should have, or one that is on its way in or out; none if all are as they should be.
+fn thin(dictionary: &Dictionary) -> Option<String> {
+    let drones = dictionary.drones().filter(|member| member.standing == Standing::Up).count();
+    let wanted = drones.min(usize::from(dictionary.settings.factor));
+    let is_full = |chain: &Chain| {
+        chain.holders.len() == wanted && chain.holders.iter().all(|holder| holder.state == HolderState::Serving)
+    };
+    let (range, chain) = dictionary.ranges().find(|(_, chain)| !is_full(chain))?;
+    Some(format!("range {range} should have {wanted} holders: {chain:?}"))
 }
 
 /// What a mesh lacks, with all its processes running and nothing in their way; none if it is whole.
@@ -91,7 +121,63 @@ fn lacks(world: &World) -> Option<String> {
             format!("range {range} is {:?}, seen as {}", dictionary.chain(*range), seen.collect::<Vec<_>>().join("; "))
         });
         let first = first.unwrap_or_default();
-        return Some(format!("{} of {} ranges are not served: {first}", unserved.len(), dictionary.chains.len()));
+        let doing = world.places[commander.host.0].node.as_ref().map(|node| node.doing()).unwrap_or_default();
+        let (missing, all) = (unserved.len(), dictionary.chains.len());
+        return Some(format!("{missing} of {all} ranges are not served: {first}; the commander: {doing}"));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::messages::ownership::MeshSettings;
+    use crate::sim::client::Habits;
+    use crate::sim::network::Host;
+    use crate::sim::world::Spec;
+
+    fn world(copies: u8) -> (World, Nemesis) {
+        let mut world = World::new(7, MeshSettings { ranges: 16, factor: copies, ..MeshSettings::default() });
+        for index in 0..3 {
+            let join = if index == 0 { vec![] } else { vec!["n1:16234".to_string()] };
+            let host = world.add_place(Spec { join, ..Spec::default() });
+            world.start(host);
+        }
+        world.add_client(Habits::default(), Host(0));
+        world.advance(Duration::from_secs(20));
+        (world, Nemesis::new(ChaCha8Rng::seed_from_u64(1), false))
+    }
+
+    #[test]
+    fn a_mesh_at_rest_keeps_its_promises() {
+        let (mut world, mut nemesis) = world(2);
+        become_whole(&mut world, &mut nemesis);
+        world.look_quietly();
+        assert_eq!(world.checkers.violation(), None);
+    }
+
+    #[test]
+    fn a_mesh_that_is_not_whole_in_time_is_found() {
+        let (mut world, mut nemesis) = world(2);
+        world.cut(Host(0), Host(2));
+        world.cut(Host(2), Host(0));
+        world.cut(Host(1), Host(2));
+        world.advance(Duration::from_secs(3));
+        become_whole(&mut world, &mut nemesis);
+        let violation = world.checkers.violation().expect("n3 hears nobody");
+        assert_eq!(violation.checker, "healed_in_time", "{violation}");
+    }
+
+    #[test]
+    fn a_range_with_a_holder_too_few_is_found() {
+        let (mut world, _) = world(1);
+        let mut dictionary = world.newest_dictionary().expect("there is a mesh").clone();
+        assert_eq!(thin(&dictionary), None);
+        dictionary.settings.factor = 2;
+        assert!(thin(&dictionary).expect("there is one holder").contains("should have 2 holders"));
+        world.rest_clients();
+    }
 }

@@ -15,7 +15,7 @@ use crate::messages::client::Reply;
 use crate::messages::ownership::Order;
 use crate::messages::status::Verification;
 use crate::sim::checker::Fact;
-use crate::sim::client::{Client, Habits};
+use crate::sim::client::{Client, Habits, Learnt};
 use crate::sim::clock::Time;
 use crate::sim::network::{Host, between};
 use crate::sim::node::Mail;
@@ -225,7 +225,21 @@ impl World {
     pub fn add_client(&mut self, habits: Habits, at: Host) {
         let index = self.clients.len();
         self.clients.push(Client::new(index as u64 + 1, at, habits));
-        self.later(Duration::ZERO, Event::Client(index));
+        self.wake_client(index, Duration::ZERO);
+    }
+
+    /// All clients that think act now.
+    pub fn hurry_clients(&mut self) {
+        for index in 0..self.clients.len() {
+            if !self.clients[index].is_busy() {
+                self.wake_client(index, Duration::ZERO);
+            }
+        }
+    }
+
+    fn wake_client(&mut self, index: usize, pause: Duration) {
+        self.clients[index].due = self.now() + pause;
+        self.later(pause, Event::Client(index));
     }
 
     /// All clients stop once their present operations are over.
@@ -234,7 +248,9 @@ impl World {
     }
 
     pub(super) fn on_client(&mut self, index: usize) {
-        if !self.clients[index].works || self.clients[index].is_busy() {
+        let client = &self.clients[index];
+        // It may have been hurried since this was to come.
+        if !client.works || client.is_busy() || client.due != self.now() {
             return;
         }
         let mut client = self.clients[index].clone();
@@ -255,16 +271,17 @@ impl World {
     fn client_told(&mut self, index: usize, told: Told) {
         let (now, ranges) = (self.now(), usize::from(self.settings.ranges));
         let mut client = self.clients[index].clone();
-        let operation = client.hear(now, ranges, |range| self.generation(range), &told);
-        if let Some(operation) = &operation {
-            self.checkers.observe(now, &Fact::Operation(operation));
+        match client.hear(now, ranges, |range| self.generation(range), &told) {
+            Some(Learnt::Operation(operation)) => self.checkers.observe(now, &Fact::Operation(&operation)),
+            Some(Learnt::Counted(counted)) => self.checkers.observe(now, &Fact::Counted(&counted)),
+            None => {}
         }
         if told == Told::Lost {
             client.at = Host(self.random.gen_range(0..self.places.len()));
         }
         let pause = client.think(&mut self.random);
         self.clients[index] = client;
-        self.later(pause, Event::Client(index));
+        self.wake_client(index, pause);
     }
 
     fn trip(&mut self) -> Duration {

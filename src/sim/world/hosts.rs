@@ -8,6 +8,7 @@ use rand::Rng;
 use super::{Event, World};
 use crate::machines::dictionary::Dictionary;
 use crate::machines::election;
+use crate::machines::store::Limits;
 use crate::messages::chain::Change;
 use crate::messages::election::{Recovered, Save};
 use crate::messages::events;
@@ -43,6 +44,8 @@ pub struct Spec {
     pub workers: usize,
     /// How long it holds commands.
     pub park: Duration,
+    /// What its stores keep at most.
+    pub limits: Limits,
 }
 
 impl Default for Spec {
@@ -55,6 +58,7 @@ impl Default for Spec {
             found: false,
             workers: 1,
             park: Duration::from_millis(1500),
+            limits: Limits::default(),
         }
     }
 }
@@ -219,15 +223,15 @@ impl World {
             role: spec.role,
         };
         let (join, found, workers, park) = (spec.join.clone(), spec.found, spec.workers, spec.park);
+        let limits = spec.limits;
         let settings = self.settings.clone();
-        Setup { candidate, settings, join, found, workers, park, seed: self.random.r#gen() }
+        Setup { candidate, settings, join, found, workers, park, limits, seed: self.random.r#gen() }
     }
 
     /// Ends a process: what it had not synced may be lost. Where its machine goes down too, nobody is told so.
     pub fn kill(&mut self, host: Host, silently: bool) {
-        if self.places[host.0].node.take().is_none() {
-            return;
-        }
+        let Some((node, life)) = self.places[host.0].node.take().map(|node| node.me()) else { return };
+        self.checkers.observe(self.queue.now(), &Fact::Ended { node, life });
         self.fold(b'-', host, u64::from(silently));
         let name = self.places[host.0].name.clone();
         self.trace.line(self.queue.now(), || format!("{name} ends"));

@@ -27,6 +27,7 @@ use super::network::{self, Host, Network, between};
 use super::node::{Mail, Node, Out, Room};
 use super::queue::Queue;
 use super::trace::Trace;
+use crate::machines::dictionary::Dictionary;
 use crate::machines::election::Published;
 use crate::machines::{election, joining};
 use crate::messages::client::Reply;
@@ -37,6 +38,9 @@ use asks::Ask;
 
 /// How often all nodes are looked at.
 const SAMPLE: Duration = Duration::from_millis(50);
+
+/// One look of so many goes through all keys.
+const WHOLE_SAMPLES: u64 = 40;
 
 /// A timer rings up to so much late.
 const LATE: Duration = Duration::from_millis(1);
@@ -107,6 +111,7 @@ pub struct World {
     told: BTreeMap<u64, (Time, Told)>,
     newest: Option<Arc<Published>>,
     counter: u64,
+    samples: u64,
 }
 
 impl World {
@@ -127,6 +132,7 @@ impl World {
             told: BTreeMap::new(),
             newest: None,
             counter: 0,
+            samples: 0,
         };
         world.later(SAMPLE, Event::Sample);
         world
@@ -147,14 +153,18 @@ impl World {
     }
 
     /// Lets time pass until something holds, for as long as that at most. Whether it came to hold.
-    pub fn until(&mut self, within: Duration, mut holds: impl FnMut(&mut Self) -> bool) -> bool {
+    pub fn until(&mut self, within: Duration, holds: impl FnMut(&mut Self) -> bool) -> bool {
+        self.until_each(Duration::from_millis(1), within, holds)
+    }
+
+    /// The same, for a condition that is dear to evaluate: it is looked at once in such a span.
+    pub fn until_each(&mut self, span: Duration, within: Duration, mut holds: impl FnMut(&mut Self) -> bool) -> bool {
         let until = self.now() + within;
         loop {
             if holds(self) {
                 return true;
             }
-            // Conditions are dear to evaluate: look once a millisecond.
-            let next = (self.now() + Duration::from_millis(1)).min(until);
+            let next = (self.now() + span).min(until);
             if self.now() >= until {
                 return false;
             }
@@ -212,7 +222,8 @@ impl World {
 
     fn on_sample(&mut self) {
         self.later(SAMPLE, Event::Sample);
-        let views = self.views();
+        self.samples += 1;
+        let views = if self.samples.is_multiple_of(WHOLE_SAMPLES) { self.whole_views() } else { self.views() };
         self.checkers.observe(self.queue.now(), &Fact::Sample(&views));
     }
 
@@ -331,9 +342,21 @@ impl World {
             old < new || old == new && published.commanding
         };
         if self.newest.as_ref().is_none_or(is_newer) {
-            self.newest = Some(published.clone());
+            let before = self.newest.replace(published.clone());
+            self.on_agreed(before.as_deref(), &published.dictionary);
         }
         self.on_roster(host, &published.dictionary);
+    }
+
+    /// A dictionary is agreed that nobody had published before: which chains are new in it.
+    fn on_agreed(&mut self, before: Option<&Published>, dictionary: &Dictionary) {
+        for (range, chain) in dictionary.ranges() {
+            let known = before.map(|before| before.dictionary.chain(range));
+            if known.is_none_or(|known| known.epoch < chain.epoch) {
+                let copies = &self.copies(range);
+                self.checkers.observe(self.queue.now(), &Fact::Agreed { range, dictionary, copies });
+            }
+        }
     }
 
     fn on_executed(&mut self, host: Host, range: RangeId) {
@@ -342,7 +365,9 @@ impl World {
         let (Some(adopted), (id, life)) = (node.adopted.clone(), node.me()) else { return };
         let others = self.answerers(range).into_iter().filter(|other| *other != id).collect();
         let dictionary = &adopted.published.dictionary;
-        let fact = Fact::Answered { node: id, life, range, dictionary, others };
+        let Some(newest) = self.newest.as_ref().map(|newest| newest.dictionary.chain(range)) else { return };
+        let copies = &self.copies(range);
+        let fact = Fact::Answered { node: id, life, range, dictionary, newest, copies, others };
         self.checkers.observe(self.queue.now(), &fact);
     }
 

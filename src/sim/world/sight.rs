@@ -1,9 +1,11 @@
 //! What can be seen of the world from outside: who runs, what each knows, who can answer for what.
 
+use std::collections::BTreeMap;
+
 use super::World;
 use crate::machines::dictionary::Dictionary;
-use crate::sim::checker::{Fact, View};
-use crate::sim::network::Host;
+use crate::sim::checker::{Copied, Fact, View};
+use crate::sim::network::{FRAMES, Host};
 use crate::sim::node::Node;
 use crate::types::{NodeId, RangeId, Term};
 
@@ -90,14 +92,38 @@ impl World {
         let ranges = node.published.as_ref().map_or(0, |it| it.dictionary.chains.len() as u16);
         let answers = (0..ranges).map(RangeId).filter(|range| node.store_of(*range).answers(*range, now)).collect();
         let mut queues = node.queues();
-        queues.push(("writes waiting for the disk", place.disk.waiting()));
+        queues.push(("writes waiting for the disk", place.disk.waiting(), FRAMES));
         let (id, life) = node.me();
-        Some(View { node: id, life, published: node.published.clone(), answers, queues })
+        Some(View { node: id, life, published: node.published.clone(), answers, queues, copies: BTreeMap::new() })
+    }
+
+    /// What every living process has of a range.
+    pub fn copies(&self, range: RangeId) -> Vec<Copied> {
+        let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
+        let copied = |node: &Node| {
+            let (id, life) = node.me();
+            Copied { node: id, life, progress: node.store_of(range).progress(range), digest: None }
+        };
+        nodes.map(copied).collect()
+    }
+
+    /// All processes at this instant, with what each has of every range, key by key: dear, so for quiet moments.
+    pub fn whole_views(&self) -> Vec<View> {
+        let mut views = self.views();
+        let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
+        for (view, node) in views.iter_mut().zip(nodes) {
+            for store in node.stores() {
+                let held =
+                    store.ranges().filter_map(|range| Some((range, store.progress(range)?, store.digest(range)?)));
+                view.copies.extend(held.map(|(range, progress, digest)| (range, (progress, digest))));
+            }
+        }
+        views
     }
 
     /// Shows the world to the checkers as one in which nothing has happened for a while.
     pub fn look_quietly(&mut self) {
-        let views = self.views();
+        let views = self.whole_views();
         self.checkers.observe(self.queue.now(), &Fact::Quiet(&views));
     }
 }
