@@ -161,8 +161,8 @@ impl Postman for Heartbeat {
                     deliver(election, election::Input::Hears(nodes));
                 }
             }
-            Effect::Suspect { node, incarnation, evidence } => {
-                deliver(&crew.ownership, ownership::Input::Suspect { node, incarnation, evidence });
+            Effect::Suspect { node, incarnation, evidence, gone } => {
+                deliver(&crew.ownership, ownership::Input::Suspect { node, incarnation, evidence, gone });
             }
             Effect::Alive { node, incarnation, ailing } => {
                 deliver(&crew.ownership, ownership::Input::Alive { node, incarnation, ailing });

@@ -65,6 +65,12 @@ pub struct Tally {
     pub expiring: AtomicU64,
     /// Bytes of all that is held, about.
     pub bytes: AtomicU64,
+    /// Keys sent whole to joiners.
+    pub entries_streamed: AtomicU64,
+    /// Writes sent to members that had missed them.
+    pub writes_repaired: AtomicU64,
+    /// Streamings of whole copies begun.
+    pub streamings: AtomicU64,
 }
 
 /// A node, as all its actors know it.

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::actors::node::Node;
-use crate::actors::ownership::Ordering;
+use crate::actors::ownership::{Ordering, Verifying};
 use crate::actors::post::offer;
 use crate::commands::mesh;
 use crate::io::clock;
 use crate::messages::client::Reply;
 use crate::messages::ownership::Order;
+use crate::types::RangeId;
 
 /// How long an operator waits for the commander.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,6 +36,7 @@ pub fn mesh(node: &Arc<Node>, words: &[Bytes]) -> Answer {
     match with_view(node, |view| mesh::answer(view, words)) {
         mesh::Answer::Reply(reply) => Answer::Now(reply),
         mesh::Answer::Order(order) => Answer::Later(Box::pin(give(node.clone(), order))),
+        mesh::Answer::Verify(range) => Answer::Later(Box::pin(verify(node.clone(), range))),
         mesh::Answer::Watch { after } => Answer::Later(Box::pin(watch(node.clone(), after))),
     }
 }
@@ -72,6 +74,15 @@ async fn give(node: Arc<Node>, order: Order) -> Reply {
             Reply::error(format!("UNCERTAIN the commander has not answered in {PATIENCE:?}; look before you repeat it"))
         }
     }
+}
+
+/// However long it takes: the machine asks for nothing in vain for ever.
+async fn verify(node: Arc<Node>, range: Option<RangeId>) -> Reply {
+    let (answer, answered) = oneshot::channel();
+    if !offer(&node.crew().ownership, Verifying { range, answer }) {
+        return mesh::verified(Err("this node has too much to do; try again".into()));
+    }
+    mesh::verified(answered.await.unwrap_or_else(|_| Err("this node is ending".into())))
 }
 
 async fn watch(node: Arc<Node>, after: u64) -> Reply {

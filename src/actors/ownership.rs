@@ -14,6 +14,7 @@ use crate::machines::ownership::{self, Effect, Input};
 use crate::machines::{election, store};
 use crate::messages::ownership::{Candidate, JoinAnswer, Order};
 use crate::messages::peer::PeerMessage;
+use crate::messages::status::Verification;
 use crate::types::RangeId;
 
 impl Message for Input {
@@ -40,6 +41,16 @@ pub struct Ordering {
     pub answer: oneshot::Sender<Result<Vec<String>, String>>,
 }
 
+/// An operator at this node asks how copies compare, and waits.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Verifying {
+    /// Of this range, or of all.
+    pub range: Option<RangeId>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Verification, String>>,
+}
+
 /// The actor around the ownership machine.
 pub struct Ownership {
     node: Arc<Node>,
@@ -48,6 +59,7 @@ pub struct Ownership {
     last: u64,
     joining: BTreeMap<u64, oneshot::Sender<JoinAnswer>>,
     orders: BTreeMap<u64, oneshot::Sender<Result<Vec<String>, String>>>,
+    verifying: BTreeMap<u64, oneshot::Sender<Result<Verification, String>>>,
     /// Askings that not all stores have answered: how many have, and for which ranges.
     vouching: BTreeMap<u64, (usize, Vec<RangeId>)>,
 }
@@ -61,6 +73,7 @@ impl Ownership {
             last: 0,
             joining: BTreeMap::new(),
             orders: BTreeMap::new(),
+            verifying: BTreeMap::new(),
             vouching: BTreeMap::new(),
         }
     }
@@ -142,6 +155,16 @@ impl Handler<Ordering> for Ownership {
     }
 }
 
+impl Handler<Verifying> for Ownership {
+    type Result = ();
+
+    fn handle(&mut self, verifying: Verifying, context: &mut Context<Self>) {
+        let id = self.next();
+        self.verifying.insert(id, verifying.answer);
+        self.tell(Input::Verify { id, range: verifying.range }, context);
+    }
+}
+
 impl Postman for Ownership {
     type Machine = ownership::Ownership;
 
@@ -186,6 +209,15 @@ impl Postman for Ownership {
                 self.vouching.insert(id, (0, Vec::new()));
                 for store in &crew.stores {
                     deliver(store, store::Input::Vouch { id, ranges: ranges.clone() });
+                }
+            }
+            Effect::Count { asker, id, range, epoch, from } => {
+                let input = store::Input::Count { asker, id, range, epoch, from };
+                deliver(&crew.stores[self.store_of(range)], input);
+            }
+            Effect::Verified { id, result } => {
+                if let Some(waiting) = self.verifying.remove(&id) {
+                    let _ = waiting.send(result);
                 }
             }
             Effect::Note(event) => self.node.note(event),

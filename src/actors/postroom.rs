@@ -72,7 +72,7 @@ impl Postroom {
         let workers = self.node.workers;
         match message {
             RelayMessage::Carry { id, requests } => {
-                let asker = Asker::Peer { back: back.clone(), id };
+                let asker = Asker::Peer { node: from.node, back: back.clone(), id };
                 for (store, batch) in split(requests, workers, &asker) {
                     if !patiently(&crew.stores[store], batch).await {
                         return false;

@@ -18,11 +18,11 @@ use crate::actors::outbox::Outbox;
 use crate::actors::post::{Desk, MAILBOX, Postman, deliver, offer};
 use crate::actors::switchboard;
 use crate::io::clock;
-use crate::machines::store::{self, Effect, Input};
+use crate::machines::store::{self, Effect, Input, Transfers};
 use crate::machines::{door, ownership};
 use crate::messages::client::{Outcome, RelayMessage, Request};
 use crate::messages::peer::PeerMessage;
-use crate::types::{Instant, RangeId};
+use crate::types::{Instant, NodeId, RangeId};
 
 impl Message for Input {
     type Result = ();
@@ -55,6 +55,8 @@ pub enum Asker {
     },
     /// Another node, over the connection by which it asked. When that has ended, it knows.
     Peer {
+        /// Which.
+        node: NodeId,
         /// What leaves on that connection.
         back: Arc<Outbox>,
         /// Its name for the batch.
@@ -134,6 +136,10 @@ impl Store {
         tally.keys.store(keys as u64, Ordering::Relaxed);
         tally.expiring.store(expiring as u64, Ordering::Relaxed);
         tally.bytes.store(machine.memory() as u64, Ordering::Relaxed);
+        let Transfers { entries_streamed, writes_repaired, streamings, .. } = machine.transfers();
+        tally.entries_streamed.store(entries_streamed, Ordering::Relaxed);
+        tally.writes_repaired.store(writes_repaired, Ordering::Relaxed);
+        tally.streamings.store(streamings, Ordering::Relaxed);
     }
 
     fn answer(&mut self, run: Run) {
@@ -176,7 +182,7 @@ impl Asker {
             Self::Door { door, ticket } => {
                 deliver(door, door::Input::Outcomes { ticket: *ticket, from, outcomes });
             }
-            Self::Peer { back, id } => {
+            Self::Peer { back, id, .. } => {
                 let message = PeerMessage::Relay(RelayMessage::Carried { id: *id, from, outcomes });
                 // Not taken: the connection is gone or will be broken, and the asker calls the outcome unknown.
                 let _ = switchboard::push(back, &message);
@@ -221,8 +227,12 @@ impl Handler<Batch> for Store {
         self.last += 1;
         let ticket = self.last;
         let asked = Asked { asker: batch.asker, places: batch.places, left: batch.requests.len() };
+        let from = match &asked.asker {
+            Asker::Door { .. } => self.node.me.id,
+            Asker::Peer { node, .. } => *node,
+        };
         self.asked.insert(ticket, asked);
-        self.tell(Input::Batch { ticket, requests: batch.requests }, context);
+        self.tell(Input::Batch { ticket, from, requests: batch.requests }, context);
     }
 }
 
@@ -261,6 +271,9 @@ impl Postman for Store {
             }
             Effect::Vouched { id, ranges } => {
                 deliver(&self.node.crew().ownership, ownership::Input::Vouched { id, ranges });
+            }
+            Effect::Counted { asker, id, counted } => {
+                deliver(&self.node.crew().ownership, ownership::Input::Counted { asker, id, counted });
             }
         }
     }

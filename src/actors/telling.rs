@@ -28,6 +28,9 @@ pub fn facts(node: &Node) -> Facts {
         keys: sum(|tally| &tally.keys),
         expiring: sum(|tally| &tally.expiring),
         used_bytes: sum(|tally| &tally.bytes),
+        entries_streamed: sum(|tally| &tally.entries_streamed),
+        writes_repaired: sum(|tally| &tally.writes_repaired),
+        streamings: sum(|tally| &tally.streamings),
         errors: node.clients.errors(),
         ..Facts::default()
     }

@@ -174,7 +174,7 @@ fn stats(_: &View, facts: &Facts, text: &mut String) {
     );
 }
 
-fn replication(view: &View, _: &Facts, text: &mut String) {
+fn replication(view: &View, facts: &Facts, text: &mut String) {
     // To a client of Redis every node is one that takes writes and has nobody behind it.
     lines!(text,
         "role": "master",
@@ -184,6 +184,10 @@ fn replication(view: &View, _: &Facts, text: &mut String) {
         "master_repl_offset": 0,
         "second_repl_offset": -1,
         "repl_backlog_active": 0,
+        // What this node has sent to others of its chains since it started.
+        "chain_entries_streamed": facts.entries_streamed,
+        "chain_writes_repaired": facts.writes_repaired,
+        "chain_streamings": facts.streamings,
     );
 }
 

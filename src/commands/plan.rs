@@ -92,7 +92,7 @@ pub fn plan(spec: &Spec, words: Vec<Bytes>, ranges: usize, reach: Reach<'_>) -> 
 }
 
 fn one(spec: &Spec, words: Vec<Bytes>, range: RangeId) -> Plan {
-    Plan::One(Request { range, words, write: spec.writes() })
+    Plan::One(Request { range, words, write: spec.writes(), session: 0 })
 }
 
 fn shared_slot(spec: &Spec, words: &[Bytes]) -> Result<Slot, Reply> {
@@ -130,7 +130,7 @@ fn split(spec: &Spec, words: Vec<Bytes>, ranges: usize, reach: Reach<'_>, join: 
     let request = |(range, places): (&RangeId, &Vec<usize>)| {
         let arguments = places.iter().flat_map(|place| &words[*place..*place + step]);
         let words = std::iter::once(&words[0]).chain(arguments).cloned().collect();
-        Request { range: *range, words, write: spec.writes() }
+        Request { range: *range, words, write: spec.writes(), session: 0 }
     };
     let requests = parts.iter().map(request).collect();
     let how = match join {
@@ -147,7 +147,7 @@ fn every(spec: &Spec, words: &[Bytes], ranges: usize, reach: Reach<'_>, join: Jo
     if spec.writes() {
         super::flush::check_flush(words)?;
     }
-    let request = |range| Request { range, words: words.to_vec(), write: spec.writes() };
+    let request = |range| Request { range, words: words.to_vec(), write: spec.writes(), session: 0 };
     let requests = match reach {
         Reach::Mesh => (0..ranges).map(|range| request(RangeId(range as u16))).collect(),
         Reach::Node(headed) => headed.iter().map(|range| request(*range)).collect(),
@@ -172,7 +172,7 @@ fn scan(spec: &Spec, words: Vec<Bytes>, ranges: usize, reach: Reach<'_>) -> Resu
     let request = |(at, range): (usize, &RangeId)| {
         let mut words = words.clone();
         words[1] = Bytes::from(if at == 0 { place } else { 0 }.to_string());
-        Request { range: *range, words, write: spec.writes() }
+        Request { range: *range, words, write: spec.writes(), session: 0 }
     };
     let requests = asked.iter().enumerate().map(request).collect();
     let how = How::Scan { next: all.get(window).copied(), ranges: asked, count };

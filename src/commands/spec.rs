@@ -45,7 +45,9 @@ pub struct Spec {
 pub enum Work {
     /// The session itself, from what it knows.
     Connection(fn(&mut ConnectionState, &View, &[Bytes]) -> Ran),
-    /// The heads of ranges.
+    /// The heads of ranges. What it does follows from the keyspace, the wall clock and its words alone: with
+    /// `replication.mode = command` other holders may carry it out again. One that draws lots, or looks at anything else, has to
+    /// be kept out of `machines::chain::recipe`.
     Data(Route, fn(&mut Scope<'_>, &[Bytes]) -> Result<Reply, Reply>),
     /// Whoever renders the mesh for operators.
     Mesh,

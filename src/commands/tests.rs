@@ -76,7 +76,7 @@ fn the_table_is_consistent() {
 
 #[test]
 fn one_key_goes_to_its_range() {
-    let request = Request { range: range_of("a"), words: words("GET a"), write: false };
+    let request = Request { range: range_of("a"), words: words("GET a"), write: false, session: 0 };
     assert_eq!(planned("GET a", Reach::Mesh), Ok(Plan::One(request.clone())));
     assert_eq!(planned("GET a", Reach::Node(&[])), Ok(Plan::One(request)));
     let Ok(Plan::One(request)) = planned("set a 1", Reach::Mesh) else { panic!("one range") };

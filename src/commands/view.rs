@@ -146,6 +146,12 @@ pub struct Facts {
     pub keys: u64,
     /// Those of them that have an end.
     pub expiring: u64,
+    /// Keys sent whole to joiners.
+    pub entries_streamed: u64,
+    /// Writes sent to members that had missed them.
+    pub writes_repaired: u64,
+    /// Streamings of whole copies begun.
+    pub streamings: u64,
     /// Error replies, by their code.
     pub errors: BTreeMap<String, u64>,
     /// Commands, by their names in the table: how many, and their time in microseconds.

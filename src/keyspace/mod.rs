@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
+use twox_hash::XxHash3_64;
 
-use crate::messages::chain::{Change, Value};
+use crate::messages::chain::{Change, Contents, Value};
 
 mod place;
 
@@ -28,6 +28,9 @@ use place::{Place, Placed};
 /// How many bits a place of a scan has. Together with the number of a range it fits into the 53 bits that clients written in
 /// JavaScript can hold in a number.
 pub const PLACE_BITS: u32 = 38;
+
+/// A place is the upper bits of a hash.
+const PLACE_SHIFT: u32 = u64::BITS - PLACE_BITS;
 
 /// What an entry costs over the bytes of its key and value, as [`Keyspace::bytes`] counts it.
 const ENTRY_BYTES: usize = 128;
@@ -48,6 +51,15 @@ pub struct Scanned<'a> {
     pub entries: Vec<(&'a Bytes, &'a Value)>,
     /// Where to go on; none at the end.
     pub next: Option<u64>,
+}
+
+/// Some keys in a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Portion {
+    /// Keys, and what they hold.
+    pub entries: Vec<(Bytes, Value)>,
+    /// Whether none follows.
+    pub last: bool,
 }
 
 impl Default for Keyspace {
@@ -120,20 +132,45 @@ impl Keyspace {
 
     /// A digest of all keys, their values and ends. Equal keyspaces have equal ones, however they came about.
     pub fn digest(&self) -> u64 {
-        self.entries.iter().fold(0u64, |sum, (place, value)| sum.wrapping_add(digest_of(&place.key, value)))
+        self.contents(0, None).digest
+    }
+
+    /// What stands from one place on up to before another, or to the end.
+    pub fn contents(&self, from: u64, to: Option<u64>) -> Contents {
+        let mut contents = Contents::default();
+        for (place, value) in self.from(from).take_while(|(place, _)| to.is_none_or(|to| place.at() < to)) {
+            contents.add(Contents { keys: 1, digest: digest_of(&place.key, value) });
+        }
+        contents
+    }
+
+    /// Where an interval that begins at a place is to end, so that it has about so many keys and bytes at most; none when
+    /// the rest of the keyspace is no more than that. It goes on by one place at least: all keys of that one belong to it.
+    pub fn interval(&self, from: u64, keys: usize, bytes: usize) -> Option<u64> {
+        let (mut count, mut size) = (0, 0);
+        for (place, value) in self.from(from) {
+            if (count >= keys || size >= bytes) && place.at() > from {
+                return Some(place.at());
+            }
+            count += 1;
+            size += place.key.len() + value.data.len();
+        }
+        None
+    }
+
+    fn from(&self, place: u64) -> impl Iterator<Item = (&Place, &Value)> {
+        let first = (place << PLACE_SHIFT, &b""[..]);
+        let within = place >> PLACE_BITS == 0;
+        let entries = within.then(|| self.entries.range::<dyn Placed, _>((Included(&first as &dyn Placed), Unbounded)));
+        entries.into_iter().flatten()
     }
 
     /// Looks at about `count` keys from `cursor` on; 0 begins. Keys of one place come together, so a step may have more.
     pub fn scan(&self, cursor: u64, count: usize) -> Scanned<'_> {
-        let shift = u64::BITS - PLACE_BITS;
         let mut entries: Vec<(&Bytes, &Value)> = Vec::new();
         let mut last = None;
-        if cursor >> PLACE_BITS != 0 {
-            return Scanned { entries, next: None };
-        }
-        let from = (cursor << shift, &b""[..]);
-        for (place, value) in self.entries.range::<dyn Placed, _>((Included(&from as &dyn Placed), Unbounded)) {
-            let here = place.hash >> shift;
+        for (place, value) in self.from(cursor) {
+            let here = place.at();
             if entries.len() >= count.max(1) && last != Some(here) {
                 return Scanned { entries, next: Some(here) };
             }
@@ -153,9 +190,9 @@ impl Keyspace {
         self.expiries.first().map(|(end, _)| *end)
     }
 
-    /// The keys that follow `after` in the order of the keyspace, with what they hold, until they are `limit_bytes` or more;
-    /// at least one, unless there is none. `after` need not be there any more.
-    pub fn chunk(&self, after: Option<&Bytes>, limit_bytes: usize) -> Vec<(Bytes, Value)> {
+    /// The keys that follow `after` in the order of the keyspace, with what they hold, until they are `limit_bytes` or more.
+    /// A value that is larger than that by itself stands alone. `after` need not be there any more.
+    pub fn chunk(&self, after: Option<&Bytes>, limit_bytes: usize) -> Portion {
         let after = after.map(|key| ((self.hash)(key), &key[..]));
         let from = match &after {
             Some(place) => Excluded(place as &dyn Placed),
@@ -164,13 +201,13 @@ impl Keyspace {
         let mut size = 0;
         let mut entries = Vec::new();
         for (place, value) in self.entries.range::<dyn Placed, _>((from, Unbounded)) {
+            if !entries.is_empty() && (size >= limit_bytes || value.data.len() > limit_bytes) {
+                return Portion { entries, last: false };
+            }
             entries.push((place.key.clone(), value.clone()));
             size += place.key.len() + value.data.len();
-            if size >= limit_bytes {
-                break;
-            }
         }
-        entries
+        Portion { entries, last: true }
     }
 
     fn put(&mut self, key: &Bytes, value: &Value) {
@@ -210,12 +247,8 @@ fn cost(key: &[u8], value: &Value) -> usize {
     ENTRY_BYTES + key.len() + value.data.len()
 }
 
+/// XXH3 (Collet) of an entry: its end and its key are the seed for the bytes of its value.
 fn digest_of(key: &[u8], value: &Value) -> u64 {
-    let mut hasher = Sha256::new();
-    hasher.update((key.len() as u64).to_le_bytes());
-    hasher.update(key);
-    hasher.update(value.expires_ms.map_or(u64::MAX, |end| end).to_le_bytes());
-    hasher.update(&value.data);
-    let digest = hasher.finalize();
-    u64::from_le_bytes(digest[..8].try_into().expect("a digest of SHA-256 has 32 bytes"))
+    let end = value.expires_ms.unwrap_or(u64::MAX);
+    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot_with_seed(end, key), &value.data)
 }

@@ -14,6 +14,13 @@ pub(super) struct Place {
     pub(super) key: Bytes,
 }
 
+impl Place {
+    /// What a cursor says of it.
+    pub(super) fn at(&self) -> u64 {
+        self.hash >> super::PLACE_SHIFT
+    }
+}
+
 /// What can be looked up as a place without owning a key.
 pub(super) trait Placed {
     fn place(&self) -> (u64, &[u8]);

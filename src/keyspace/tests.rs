@@ -59,12 +59,29 @@ fn built(hash: fn(&[u8]) -> u64, changes: &[Change]) -> (Keyspace, Model) {
 fn streamed(keyspace: &Keyspace, limit: usize) -> Vec<(Bytes, Value)> {
     let mut all: Vec<(Bytes, Value)> = Vec::new();
     loop {
-        let chunk = keyspace.chunk(all.last().map(|(key, _)| key), limit);
-        if chunk.is_empty() {
+        let portion = keyspace.chunk(all.last().map(|(key, _)| key), limit);
+        all.extend(portion.entries);
+        if portion.last {
             return all;
         }
-        all.extend(chunk);
     }
+}
+
+#[test]
+fn a_value_larger_than_a_portion_stands_alone() {
+    let mut keyspace = Keyspace::with_hash(|key| u64::from(key[0]));
+    for (key, size) in [("a", 3), ("b", 3), ("c", 50), ("d", 3)] {
+        let value = Value { data: Bytes::from(vec![b'x'; size]), expires_ms: None };
+        keyspace.apply(&Change::Put(Bytes::from_static(key.as_bytes()), value));
+    }
+    let keys = |after: Option<&'static str>| {
+        let portion = keyspace.chunk(after.map(|key| Bytes::from_static(key.as_bytes())).as_ref(), 10);
+        let keys: Vec<Bytes> = portion.entries.into_iter().map(|(key, _)| key).collect();
+        (keys, portion.last)
+    };
+    assert_eq!(keys(None), (vec!["a".into(), "b".into()], false));
+    assert_eq!(keys(Some("b")), (vec!["c".into()], false));
+    assert_eq!(keys(Some("c")), (vec!["d".into()], true));
 }
 
 #[test]
@@ -136,6 +153,22 @@ proptest! {
             copy.apply(&Change::Expire(key.clone(), Some(101)));
             prop_assert_ne!(copy.digest(), keyspace.digest());
         }
+    }
+
+    #[test]
+    fn intervals_make_up_the_whole(changes in vec(any_change(), 0..120), keys in 0usize..8, weak in any::<bool>()) {
+        let (keyspace, model) = built(if weak { weak_hash } else { place::hash }, &changes);
+        let (mut from, mut all) = (0, Contents::default());
+        loop {
+            let to = keyspace.interval(from, keys, 40);
+            let contents = keyspace.contents(from, to);
+            prop_assert!(weak || contents.keys <= keys.max(1) as u64);
+            all.add(contents);
+            let Some(to) = to else { break };
+            prop_assert!(to > from);
+            from = to;
+        }
+        prop_assert_eq!(all, Contents { keys: model.len() as u64, digest: keyspace.digest() });
     }
 
     #[test]

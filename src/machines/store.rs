@@ -19,9 +19,9 @@ use crate::keyspace::Keyspace;
 use crate::machines::Machine;
 use crate::machines::chain::{Around, Asked, Context, Holding};
 use crate::machines::heartbeat::{Adoption, Leases};
-use crate::messages::chain::{ChainFrame, Change};
+use crate::messages::chain::{ChainFrame, Change, Counted};
 use crate::messages::client::{Outcome, Request};
-use crate::messages::ownership::Chain;
+use crate::messages::ownership::{Chain, ReplicationMode};
 use crate::types::{Epoch, Incarnation, Instant, NodeId, Now, RangeId, Timing, Version};
 
 pub use crate::machines::chain::{Inspect, Limits, Progress, Transfers};
@@ -60,6 +60,8 @@ pub enum Input {
     Batch {
         /// Names the batch; chosen by the asker.
         ticket: u64,
+        /// The node by whose door they came: with a session's name it is one session of the mesh.
+        from: NodeId,
         /// The commands.
         requests: Vec<Request>,
     },
@@ -89,6 +91,19 @@ pub enum Input {
         id: u64,
         /// Range and epoch.
         ranges: Vec<(RangeId, Epoch)>,
+    },
+    /// Somebody compares copies, and asks the head of a range.
+    Count {
+        /// Who.
+        asker: NodeId,
+        /// Its name for the asking.
+        id: u64,
+        /// Which range.
+        range: RangeId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// From which place on.
+        from: u64,
     },
 }
 
@@ -136,6 +151,15 @@ pub enum Effect {
         /// For these.
         ranges: Vec<RangeId>,
     },
+    /// What this member holds of an interval, for who compares copies (to ownership here, and to the asker).
+    Counted {
+        /// Who asked.
+        asker: NodeId,
+        /// Its name for the asking.
+        id: u64,
+        /// What.
+        counted: Counted,
+    },
 }
 
 /// The ranges of one worker.
@@ -165,7 +189,7 @@ impl Machine for Store {
             Input::Timer => {}
             Input::Adopt(adoption) => self.on_adopt(now, adoption, effects),
             Input::Leases(leases) => self.on_leases(leases),
-            Input::Batch { ticket, requests } => self.on_batch(now, ticket, requests, effects),
+            Input::Batch { ticket, from, requests } => self.on_batch(now, (ticket, from), requests, effects),
             Input::Peer { from, incarnation, frame } => {
                 let range = frame.range;
                 self.with(now, range, effects, |holding, ctx| holding.hear(from, incarnation, frame, ctx));
@@ -179,6 +203,9 @@ impl Machine for Store {
                 }
             }),
             Input::Vouch { id, ranges } => self.on_vouch(id, &ranges, effects),
+            Input::Count { asker, id, range, epoch, from } => {
+                self.with(now, range, effects, |holding, ctx| holding.count(asker, id, epoch, from, ctx));
+            }
         }
         self.ring(now);
         self.settle(now, effects);
@@ -210,6 +237,8 @@ impl Store {
                 limits,
                 timing: Timing::default(),
                 min_copies: 1,
+                mode: ReplicationMode::Value,
+                paused: false,
                 version: Version(0),
                 leases: Arc::default(),
                 round: 0,
@@ -266,6 +295,12 @@ impl Store {
     /// What a holder keeps of a range, key by key: for checkers.
     pub fn keyspace(&self, range: RangeId) -> Option<&Keyspace> {
         self.holding(range).map(Holding::keyspace)
+    }
+
+    /// Changes a copy behind everybody's back, as a flipped bit or a fault of ours would: for stories that show it found out.
+    pub fn tamper(&mut self, range: RangeId, change: &Change) {
+        let place = self.place(range).and_then(|place| self.holdings.get_mut(place)?.as_deref_mut());
+        place.into_iter().for_each(|holding| holding.tamper(change));
     }
 
     /// Counters of what was sent to other members.
@@ -325,12 +360,12 @@ impl Store {
         }
     }
 
-    fn on_batch(&mut self, now: Now, ticket: u64, requests: Vec<Request>, effects: &mut Vec<Effect>) {
+    fn on_batch(&mut self, now: Now, (ticket, from): (u64, NodeId), requests: Vec<Request>, effects: &mut Vec<Effect>) {
         let count = requests.len();
         for (place, request) in requests.into_iter().enumerate() {
             let range = request.range;
             let mut ctx = Context { now, around: &mut self.around, effects, expected: count - place };
-            let asked = Asked { ticket, place: place as u32, since: now.instant, request };
+            let asked = Asked { ticket, place: place as u32, since: now.instant, from, request };
             let index = range.0 as usize;
             let index = (index % self.config.workers == self.config.worker).then_some(index / self.config.workers);
             let holding = index.and_then(|index| self.holdings.get_mut(index)).and_then(Option::as_deref_mut);
@@ -359,6 +394,8 @@ impl Store {
         self.around.version = dictionary.version;
         self.around.timing = dictionary.settings.timing;
         self.around.min_copies = dictionary.settings.min_copies as usize;
+        self.around.mode = dictionary.settings.mode;
+        self.around.paused = dictionary.paused.is_some();
         self.around.limits.backlog_bytes = self.limits.backlog_bytes.min(BACKLOG_BYTES / owned.max(1));
         self.around.round += 1;
         for place in 0..owned {

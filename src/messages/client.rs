@@ -15,6 +15,10 @@ pub struct Request {
     pub words: Vec<Bytes>,
     /// Whether it may change a key: then an unknown outcome must be called so.
     pub write: bool,
+    /// Names the session that asks, at the node whose door it came by; the door fills it in. A head that holds some commands
+    /// lets those of other sessions pass.
+    #[serde(default)]
+    pub session: u64,
 }
 
 /// An answer, in the terms of RESP3; the encoder puts it into RESP2 where the client speaks that.

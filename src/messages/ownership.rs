@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::messages::chain::Counted;
 use crate::types::{Epoch, Generation, Incarnation, MeshId, NodeId, RangeId, Term, Timing, Version};
 
 /// What all nodes of a mesh must agree on. Set by the founder's settings, travels in the dictionary.
@@ -25,6 +26,9 @@ pub struct MeshSettings {
     /// After how long a silence holders are given up (G24): never, or a span. `None` in `give_up_after` of the settings
     /// means "by the number of copies": 4 T with one, never with more.
     pub give_up: GiveUp,
+    /// For how long the place of a holder that is merely silent is kept for it.
+    #[serde(with = "crate::types::span")]
+    pub repair_after: Duration,
     /// How many nodes vote at most.
     pub voters: u8,
     /// After how long an absence a node leaves the roster.
@@ -71,6 +75,7 @@ impl Default for MeshSettings {
             mode: ReplicationMode::Value,
             on_total_loss: OnTotalLoss::Recover,
             give_up: GiveUp::ByCopies,
+            repair_after: Duration::from_secs(15),
             voters: 5,
             node_expiry: Duration::from_secs(15 * 60),
         }
@@ -182,6 +187,16 @@ impl HolderState {
     /// Whether it has every acknowledged write. Leaving counts as Serving in every guard (G19).
     pub fn serves(self) -> bool {
         self != Self::Loading
+    }
+}
+
+impl fmt::Display for HolderState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loading => "loading",
+            Self::Serving => "serving",
+            Self::Leaving => "leaving",
+        })
     }
 }
 
@@ -327,6 +342,17 @@ pub enum Command {
         /// Its new value, as in config/default.toml.
         value: String,
     },
+    /// Clients' writes pause in the whole mesh, or go on.
+    Pause(Option<Pause>),
+}
+
+/// An operator's word that clients' writes shall wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// The node at which it was given.
+    pub by: NodeId,
+    /// When, by that node's clock, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// A change of one chain.
@@ -411,6 +437,24 @@ pub enum OwnershipMessage {
         /// The ranges that this incarnation serves in the epoch asked for.
         ranges: Vec<RangeId>,
     },
+    /// To a head: what do the members of this chain hold from this place on? The head chooses how far it looks.
+    Count {
+        /// Names the asking at the sender.
+        id: u64,
+        /// Which range.
+        range: RangeId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// From which place of the keyspace on.
+        from: u64,
+    },
+    /// This is what a member holds.
+    Counted {
+        /// Which asking.
+        id: u64,
+        /// What.
+        counted: Counted,
+    },
 }
 
 /// What operators can order. Each is acknowledged, and doing it twice does no harm.
@@ -426,6 +470,13 @@ pub enum Order {
         /// Whom.
         node: NodeId,
     },
+    /// Clients' writes wait from now on, in the whole mesh; reads go on.
+    Pause {
+        /// When that was asked, in milliseconds since 1970.
+        since_ms: u64,
+    },
+    /// Clients' writes go on.
+    Resume,
 }
 
 /// Asked by a node that belongs to no mesh yet, at an address, in a connection of its own after the handshake.

@@ -260,3 +260,65 @@ pub struct OrderDone {
     /// What was done, in lines.
     pub lines: Vec<String>,
 }
+
+/// `MESH VERIFY [range:N|slot:N]`: whether all holders hold the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// As of this dictionary version.
+    pub version: u64,
+    /// Whether nobody differs and everybody answered.
+    pub well: bool,
+    /// How many keys the heads have of these ranges.
+    pub keys: u64,
+    /// In the order of their numbers.
+    pub ranges: Vec<RangeCompared>,
+}
+
+/// The copies of one range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeCompared {
+    /// Which.
+    pub range: u16,
+    /// First and last slot, both included.
+    pub slots: (u16, u16),
+    /// In this epoch.
+    pub epoch: u64,
+    /// Whether nobody differs and everybody answered.
+    pub well: bool,
+    /// Head first.
+    pub holders: Vec<HolderCompared>,
+}
+
+/// One copy of a range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderCompared {
+    /// Its holder's id.
+    pub id: String,
+    /// Its holder's name.
+    pub name: String,
+    /// loading, serving or leaving.
+    pub state: String,
+    /// How it compares.
+    pub compared: Compared,
+    /// How many keys it has; none where it was not compared.
+    pub keys: Option<u64>,
+    /// A digest of its keys, their values and ends, in hexadecimal; of copies that change meanwhile it is made up of intervals
+    /// at different instants, at each the same for all holders.
+    pub digest: Option<String>,
+}
+
+/// How a copy compares with the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compared {
+    /// With most others, at the same stamps.
+    Same,
+    /// Not with most others; of two, not with the head.
+    Differs,
+    /// Its holder did not answer.
+    Silent,
+    /// It could not be compared: another before or behind it did not answer, or they were never met at one stamp.
+    Unsettled,
+    /// It is being loaded, and not compared.
+    Loading,
+}

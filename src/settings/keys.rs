@@ -91,6 +91,7 @@ keys! {
     Mesh "replication.mode" replication.mode,
     Mesh "replication.on_total_loss" replication.on_total_loss,
     Mesh "replication.give_up" replication.give_up,
+    Mesh "replication.repair_after" replication.repair_after,
     Mesh "election.voters" election.voters,
     Node "log.level" log.level,
     Node "log.format" log.format,

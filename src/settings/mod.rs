@@ -118,6 +118,7 @@ pub struct ReplicationSettings {
     pub mode: ReplicationMode,
     pub on_total_loss: OnTotalLoss,
     pub give_up: GiveUp,
+    pub repair_after: Duration,
 }
 
 /// `[election]`.
@@ -271,6 +272,7 @@ impl Settings {
             mode: self.replication.mode,
             on_total_loss: self.replication.on_total_loss,
             give_up: self.replication.give_up,
+            repair_after: self.replication.repair_after,
             voters: self.election.voters,
             node_expiry: self.times.node_expiry,
         }
@@ -451,8 +453,9 @@ impl Default for TimeSettings {
 
 impl Default for ReplicationSettings {
     fn default() -> Self {
-        let MeshSettings { factor, min_copies, mode, on_total_loss, give_up, .. } = MeshSettings::default();
-        Self { factor, min_copies, mode, on_total_loss, give_up }
+        let MeshSettings { factor, min_copies, mode, on_total_loss, give_up, repair_after, .. } =
+            MeshSettings::default();
+        Self { factor, min_copies, mode, on_total_loss, give_up, repair_after }
     }
 }
 

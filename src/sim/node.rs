@@ -17,12 +17,14 @@ use crate::machines::joining::Joining;
 use crate::machines::ownership::Ownership;
 use crate::machines::store::{Limits, Store};
 use crate::machines::{Machine, door, election, heartbeat, joining, ownership, store};
+use crate::messages::chain::Change;
 use crate::messages::client::{Outcome, RelayMessage, Reply, Request};
 use crate::messages::election::{Recovered, Save};
 use crate::messages::events::Event;
 use crate::messages::heartbeat::Silence;
 use crate::messages::ownership::{Candidate, JoinAnswer, MeshSettings};
 use crate::messages::peer::{Lane, PeerMessage};
+use crate::messages::status::Verification;
 use crate::sim::network::FRAMES;
 use crate::types::{Incarnation, Instant, MeshId, NodeId, Now, RangeId};
 
@@ -67,6 +69,8 @@ pub enum Out {
     Answer(u64, u32, Reply),
     /// To an operator.
     Ordered(u64, Result<Vec<String>, String>),
+    /// To an operator who asked how copies compare.
+    Verified(u64, Result<Verification, String>),
     /// This is agreed now, as far as this node knows.
     Published(Arc<Published>),
     /// A command of this range was carried out here; the answer leaves now.
@@ -106,7 +110,7 @@ pub struct Setup {
 #[derive(Clone, Copy, Debug)]
 enum Asker {
     Door { ticket: u64 },
-    Peer { connection: u64, id: u64 },
+    Peer { node: NodeId, connection: u64, id: u64 },
 }
 
 /// A batch at a store: who asked, and where its commands stand in the asker's batch.
@@ -307,7 +311,7 @@ impl Node {
                 Mail::Store(worker, store::Input::Peer { from: peer, incarnation, frame })
             }
             PeerMessage::Relay(RelayMessage::Carry { id, requests }) => {
-                self.ask_stores(Asker::Peer { connection, id }, requests);
+                self.ask_stores(Asker::Peer { node: peer, connection, id }, requests);
                 return self.deliver(now, out);
             }
             PeerMessage::Relay(RelayMessage::Carried { id, from, outcomes }) => {
@@ -360,6 +364,12 @@ impl Node {
     /// The store machines, for checkers.
     pub fn stores(&self) -> &[Store] {
         &self.stores
+    }
+
+    /// Changes a copy behind everybody's back.
+    pub fn tamper(&mut self, range: RangeId, change: &Change) {
+        let worker = self.worker(range);
+        self.stores[worker].tamper(range, change);
     }
 
     /// The store that owns a range.
@@ -490,8 +500,8 @@ impl Node {
             heartbeat::Effect::Hears(nodes) => {
                 self.mail.push_back(Mail::Election(election::Input::Hears(nodes)));
             }
-            heartbeat::Effect::Suspect { node, incarnation, evidence } => {
-                self.mail.push_back(Mail::Ownership(ownership::Input::Suspect { node, incarnation, evidence }));
+            heartbeat::Effect::Suspect { node, incarnation, evidence, gone } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Suspect { node, incarnation, evidence, gone }));
             }
             heartbeat::Effect::Alive { node, incarnation, ailing } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Alive { node, incarnation, ailing }));
@@ -521,6 +531,11 @@ impl Node {
             ownership::Effect::Vouch { id, ranges } => {
                 self.tell_stores(|| store::Input::Vouch { id, ranges: ranges.clone() });
             }
+            ownership::Effect::Count { asker, id, range, epoch, from } => {
+                let input = store::Input::Count { asker, id, range, epoch, from };
+                self.mail.push_back(Mail::Store(self.worker(range), input));
+            }
+            ownership::Effect::Verified { id, result } => out.push(Out::Verified(id, result)),
             ownership::Effect::Note(event) => out.push(Out::Note(event)),
             ownership::Effect::BeginAgain(reason) => out.push(Out::BeginAgain(reason)),
         }
@@ -539,6 +554,9 @@ impl Node {
             }
             store::Effect::Vouched { id, ranges } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Vouched { id, ranges }));
+            }
+            store::Effect::Counted { asker, id, counted } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Counted { asker, id, counted }));
             }
         }
     }
@@ -581,6 +599,10 @@ impl Node {
 
     /// A batch goes to the stores in parts, each its own.
     fn ask_stores(&mut self, asker: Asker, requests: Vec<Request>) {
+        let from = match asker {
+            Asker::Door { .. } => self.me().0,
+            Asker::Peer { node, .. } => node,
+        };
         let mut parts: BTreeMap<usize, Part> = BTreeMap::new();
         for (place, request) in requests.into_iter().enumerate() {
             let part = parts.entry(self.worker(request.range)).or_default();
@@ -591,7 +613,7 @@ impl Node {
             self.tickets += 1;
             let ticket = self.tickets;
             self.asked.insert(ticket, Asked { asker, left: commands.len(), commands });
-            self.mail.push_back(Mail::Store(worker, store::Input::Batch { ticket, requests }));
+            self.mail.push_back(Mail::Store(worker, store::Input::Batch { ticket, from, requests }));
         }
     }
 
@@ -612,7 +634,7 @@ impl Node {
                 Asker::Door { ticket } => {
                     self.mail.push_back(Mail::Door(door::Input::Outcomes { ticket, from: place, outcomes }));
                 }
-                Asker::Peer { connection, id } => {
+                Asker::Peer { connection, id, .. } => {
                     let carried = RelayMessage::Carried { id, from: place, outcomes };
                     out.push(Out::SendBack(connection, PeerMessage::Relay(carried)));
                 }

@@ -213,7 +213,8 @@ mod tests {
     #[test]
     fn a_big_value_is_not_copied_into_more_than_itself() {
         let value = Bytes::from(vec![7; 1 << 20]);
-        let request = Request { range: RangeId(3), words: vec!["SET".into(), "k".into(), value], write: true };
+        let request =
+            Request { range: RangeId(3), words: vec!["SET".into(), "k".into(), value], write: true, session: 0 };
         let bytes = encode(&PeerMessage::Relay(RelayMessage::Carry { id: 1, requests: vec![request] }));
         assert!(bytes.len() < (1 << 20) + 64, "{}", bytes.len());
     }

@@ -225,7 +225,8 @@ mod tests {
     fn the_largest_value_fits() {
         const { assert!(DATA_LIMIT <= u32::MAX as usize) };
         // The overhead of a command around its value, which is all that the limit adds.
-        let request = Request { range: RangeId(1), words: vec![Bytes::from(vec![0; 1 << 16]); 2], write: true };
+        let request =
+            Request { range: RangeId(1), words: vec![Bytes::from(vec![0; 1 << 16]); 2], write: true, session: 0 };
         let message = PeerMessage::Relay(RelayMessage::Carry { id: u64::MAX, requests: vec![request] });
         let overhead = codec::encode(&message).len() - (2 << 16);
         assert!((512 << 20) + overhead < DATA_LIMIT);

@@ -174,7 +174,7 @@ mod tests {
     use crate::types::RangeId;
 
     fn request(write: bool) -> Request {
-        Request { range: RangeId(1), words: vec![], write }
+        Request { range: RangeId(1), words: vec![], write, session: 0 }
     }
 
     fn written(batch: &mut Batch) -> String {

@@ -16,10 +16,13 @@ use serde::de::DeserializeOwned;
 
 use super::client::{Client, ClientError};
 use super::output::{complain, say, say_to};
-use crate::messages::status::{Explanation, Location, Map, Nodes, OrderDone, Status, Watched};
+use crate::messages::status::{Explanation, Location, Map, Nodes, OrderDone, Status, Verification, Watched};
 
 /// Longer than any order takes to reach the commander and to be agreed.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longer than it takes to read a mesh of any size through; a node that cannot compare says so long before.
+const COMPARING: Duration = Duration::from_secs(3600);
 
 /// Between two looks of a watcher.
 const LOOK: Duration = Duration::from_millis(200);
@@ -59,6 +62,12 @@ enum Verb {
         #[arg(value_name = "RANGE|SLOT|NODE")]
         what: String,
     },
+    /// Whether all holders hold the same, while clients go on. Ends with 1 if one differs or does not answer.
+    Verify {
+        /// range:N or slot:N; else all ranges.
+        #[arg(value_name = "RANGE|SLOT")]
+        what: Option<String>,
+    },
     /// The commander hands over.
     StepDown {
         /// To this voter; else to the best one.
@@ -70,6 +79,11 @@ enum Verb {
         /// Its name or id.
         node: String,
     },
+    /// Clients' writes wait, in the whole mesh, and are refused as surely not applied when they have waited for client.park;
+    /// reads go on.
+    Pause,
+    /// Clients' writes go on.
+    Resume,
     /// What happens, as it happens, beginning with what is remembered.
     Watch {
         /// Begin after this number.
@@ -99,7 +113,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 /// Whether nothing is wrong.
 fn obey(arguments: &Arguments, output: &mut dyn Write) -> Result<bool, ClientError> {
-    let mut client = Client::connect(&arguments.at, arguments.password.as_deref(), PATIENCE)?;
+    let patience = if let Verb::Verify { .. } = arguments.verb { COMPARING } else { PATIENCE };
+    let mut client = Client::connect(&arguments.at, arguments.password.as_deref(), patience)?;
     let mut asked = Asked { client: &mut client, json: arguments.json, output };
     match &arguments.verb {
         Verb::Status => asked.tell(&["MESH", "STATUS"], render::status, |status: &Status| status.well),
@@ -109,9 +124,17 @@ fn obey(arguments: &Arguments, output: &mut dyn Write) -> Result<bool, ClientErr
             asked.tell(&["MESH", "LOCATE", key], render::location, |location: &Location| location.served)
         }
         Verb::Explain { what } => asked.tell(&["MESH", "EXPLAIN", what], render::explanation, |_: &Explanation| true),
+        Verb::Verify { what } => {
+            let words: Vec<&str> = ["MESH", "VERIFY"].into_iter().chain(what.as_deref()).collect();
+            let all = what.is_none();
+            let render = |verification: &Verification| render::verification(verification, all);
+            asked.tell(&words, render, |verification: &Verification| verification.well)
+        }
         Verb::StepDown { to: None } => asked.tell(&["MESH", "STEPDOWN"], render::done, |_: &OrderDone| true),
         Verb::StepDown { to: Some(to) } => asked.tell(&["MESH", "STEPDOWN", to], render::done, |_: &OrderDone| true),
         Verb::Drop { node } => asked.tell(&["MESH", "DROP", node], render::done, |_: &OrderDone| true),
+        Verb::Pause => asked.tell(&["MESH", "PAUSE"], render::done, |_: &OrderDone| true),
+        Verb::Resume => asked.tell(&["MESH", "RESUME"], render::done, |_: &OrderDone| true),
         Verb::Health => asked.tell(&["MESH", "STATUS"], render::health, |status: &Status| status.commander.is_some()),
         Verb::Watch { after, once } => asked.watch(*after, *once),
     }

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::cli::output::table;
 use crate::messages::status::{
-    EventStatus, Explanation, HolderStatus, Location, Map, NodeStatus, Nodes, OrderDone, Run, Status,
+    Compared, EventStatus, Explanation, HolderCompared, HolderStatus, Location, Map, NodeStatus, Nodes, OrderDone,
+    RangeCompared, Run, Status, Verification,
 };
 
 /// `keyval ctl status`.
@@ -120,6 +121,46 @@ pub(super) fn location(location: &Location) -> String {
         location.generation,
         holders(&location.holders)
     )
+}
+
+/// `keyval ctl verify`: all copies of a range that was asked for; of all ranges, those that are not in order.
+pub(super) fn verification(verification: &Verification, all: bool) -> String {
+    let told: Vec<&RangeCompared> = verification.ranges.iter().filter(|range| !all || !range.well).collect();
+    let mut lines = Vec::new();
+    if !told.is_empty() {
+        let head = ["range", "slots", "epoch", "holder", "state", "keys", "digest", "compared"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows.extend(told.iter().flat_map(|range| range.holders.iter().map(|holder| copy_row(range, holder))));
+        lines.push(table(&rows));
+        lines.push(String::new());
+    }
+    let (ranges, keys) = (verification.ranges.len(), verification.keys);
+    let bad = verification.ranges.iter().filter(|range| !range.well).count();
+    lines.push(match bad {
+        0 => format!("{ranges} ranges, {keys} keys: all holders hold the same."),
+        _ => format!("{bad} of {ranges} ranges: a holder differs or did not answer."),
+    });
+    lines.join("\n")
+}
+
+fn copy_row(range: &RangeCompared, holder: &HolderCompared) -> Vec<String> {
+    let compared = match holder.compared {
+        Compared::Same => "same",
+        Compared::Differs => "DIFFERS",
+        Compared::Silent => "SILENT",
+        Compared::Unsettled => "unsettled",
+        Compared::Loading => "not compared",
+    };
+    vec![
+        range.range.to_string(),
+        span(range.slots),
+        range.epoch.to_string(),
+        holder.name.clone(),
+        holder.state.clone(),
+        holder.keys.map_or("-".to_owned(), |keys| keys.to_string()),
+        holder.digest.clone().unwrap_or("-".to_owned()),
+        compared.to_owned(),
+    ]
 }
 
 /// `keyval ctl explain`.

@@ -228,17 +228,9 @@ fn holders(dictionary: &Dictionary, chain: &Chain) -> Vec<HolderStatus> {
     let status = |holder: &crate::messages::ownership::Holder| HolderStatus {
         id: holder.node.to_string(),
         name: dictionary.name_of(holder.node),
-        state: holder_state(holder.state).to_owned(),
+        state: holder.state.to_string(),
     };
     chain.holders.iter().map(status).collect()
-}
-
-pub(super) fn holder_state(state: HolderState) -> &'static str {
-    match state {
-        HolderState::Loading => "loading",
-        HolderState::Serving => "serving",
-        HolderState::Leaving => "leaving",
-    }
 }
 
 pub(super) fn event(view: &View<'_>, recorded: &Recorded) -> EventStatus {

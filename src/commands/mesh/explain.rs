@@ -1,7 +1,7 @@
 //! `MESH EXPLAIN`: how a range or a node stands, and what led to it.
 
 use super::View;
-use super::describe::{self, NO_MESH, holder_state, role, served_by, standing};
+use super::describe::{self, NO_MESH, role, served_by, standing};
 use crate::machines::dictionary::Dictionary;
 use crate::machines::election::Published;
 use crate::messages::status::{EventStatus, Explanation};
@@ -24,6 +24,18 @@ pub fn explain(view: &View<'_>, what: &str) -> Result<Explanation, String> {
     match target(view, &agreed.dictionary, what)? {
         Target::Range(range) => Ok(explain_range(view, agreed, range)),
         Target::Node(node) => Ok(explain_node(view, agreed, node)),
+    }
+}
+
+/// The range that `range:N`, `slot:N` or a number (a slot) means.
+///
+/// # Errors
+/// When it means something else, or before this node knows a dictionary.
+pub(super) fn range(view: &View<'_>, what: &str) -> Result<RangeId, String> {
+    let agreed = view.published.ok_or(NO_MESH)?;
+    match target(view, &agreed.dictionary, what)? {
+        Target::Range(range) => Ok(range),
+        Target::Node(_) => Err(format!("ERR {what:?} is a node; range:N or slot:N is wanted")),
     }
 }
 
@@ -60,7 +72,7 @@ fn explain_range(view: &View<'_>, agreed: &Published, range: RangeId) -> Explana
             Some(member) => format!("listed in life {}, lives in {}", holder.incarnation, member.node.incarnation),
             None => "not on the roster".to_owned(),
         };
-        now.push(format!("{part} {}: {}, {life}", dictionary.name_of(holder.node), holder_state(holder.state)));
+        now.push(format!("{part} {}: {}, {life}", dictionary.name_of(holder.node), holder.state));
     }
     for former in &chain.former {
         now.push(format!(

@@ -21,8 +21,8 @@ use crate::machines::election::Published;
 use crate::machines::heartbeat::Leases;
 use crate::messages::client::Reply;
 use crate::messages::ownership::{Candidate, Order};
-use crate::messages::status::{Status, Watched};
-use crate::types::{NodeId, Now};
+use crate::messages::status::{Status, Verification, Watched};
+use crate::types::{NodeId, Now, RangeId};
 
 pub use describe::{locate, map, nodes};
 pub use explain::explain;
@@ -57,6 +57,9 @@ pub enum Answer {
     Reply(Reply),
     /// Bring this to the ownership machine (`Input::Order`), and say [`ordered`] of its answer.
     Order(Order),
+    /// Ask the ownership machine (`Input::Verify`) how the copies of this range, or of all, compare, and say [`verified`] of
+    /// its answer.
+    Verify(Option<RangeId>),
     /// Nothing has happened after this number: say [`watched`] once something has, or after [`WATCH_PATIENCE`].
     Watch {
         /// The number.
@@ -76,10 +79,16 @@ const HELP: &[&str] = &[
     "    Slot, range and holders of a key.",
     "EXPLAIN <range:N|slot:N|node:NAME|N|NAME>",
     "    How a range or a node stands, and what led to it. A number alone is a slot.",
+    "VERIFY [<range:N|slot:N>]",
+    "    Whether all holders of a range, or of each, hold the same. Clients go on meanwhile.",
     "STEPDOWN [<node>]",
     "    The commander hands over, to this voter or the best one.",
     "DROP <node>",
     "    The process of this node has ended for good: off the roster at once.",
+    "PAUSE",
+    "    Clients' writes wait, in the whole mesh; reads go on.",
+    "RESUME",
+    "    Clients' writes go on.",
     "WATCH [<after>]",
     "    What has happened after this number; waits up to a second for something to happen.",
     "Nodes are named by their names or their ids. Answers are JSON.",
@@ -95,9 +104,19 @@ pub fn answer(view: &View<'_>, words: &[Bytes]) -> Answer {
         (b"MAP", []) => or_refusal(map(view)),
         (b"LOCATE", [key]) => or_refusal(locate(view, key)),
         (b"EXPLAIN", [what]) => or_refusal(text(what).and_then(|what| explain(view, what))),
+        (b"VERIFY", []) => match view.published {
+            Some(_) => Answer::Verify(None),
+            None => refusal(describe::NO_MESH),
+        },
+        (b"VERIFY", [what]) => match text(what).and_then(|what| explain::range(view, what)) {
+            Ok(range) => Answer::Verify(Some(range)),
+            Err(why) => refusal(&why),
+        },
         (b"STEPDOWN", []) => Answer::Order(Order::StepDown { to: None }),
         (b"STEPDOWN", [node]) => order(view, node, |node| Order::StepDown { to: Some(node) }),
         (b"DROP", [node]) => order(view, node, |node| Order::Drop { node }),
+        (b"PAUSE", []) => Answer::Order(Order::Pause { since_ms: view.now.wall_ms }),
+        (b"RESUME", []) => Answer::Order(Order::Resume),
         (b"WATCH", []) => watch(view, 0),
         (b"WATCH", [after]) => match text(after).ok().and_then(|after| after.parse().ok()) {
             Some(after) => watch(view, after),
@@ -149,6 +168,14 @@ pub fn watched(view: &View<'_>, after: u64) -> Reply {
 pub fn ordered(result: Result<Vec<String>, String>) -> Reply {
     match result {
         Ok(lines) => json_reply(&crate::messages::status::OrderDone { lines }),
+        Err(why) => Reply::error(format!("REFUSED {why}")),
+    }
+}
+
+/// How copies compare, as a reply.
+pub fn verified(result: Result<Verification, String>) -> Reply {
+    match result {
+        Ok(verification) => json_reply(&verification),
         Err(why) => Reply::error(format!("REFUSED {why}")),
     }
 }

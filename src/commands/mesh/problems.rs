@@ -1,7 +1,7 @@
 //! What is wrong, and what the mesh does about it: in words that somebody woken at night can act upon.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::View;
 use super::describe::{has, runs, served_by};
@@ -22,6 +22,7 @@ pub(super) fn problems(view: &View<'_>) -> Vec<Problem> {
         Some(agreed) => {
             found.extend(no_commander(agreed));
             found.extend(silenced(view, agreed));
+            found.extend(paused(&agreed.dictionary));
             nodes(agreed, &mut found);
             unserved(agreed, &mut found);
             few_copies(agreed, &mut found);
@@ -76,6 +77,14 @@ fn silenced(view: &View<'_>, agreed: &Published) -> Option<Problem> {
             "it answers nothing until it hears one again",
         )
     })
+}
+
+fn paused(dictionary: &Dictionary) -> Option<Problem> {
+    let pause = dictionary.paused?;
+    let since = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_millis(pause.since_ms));
+    let what =
+        format!("clients' writes are paused since {since}, by an order given at {}", dictionary.name_of(pause.by));
+    Some(problem(true, "writes-paused", what, "reads go on; `keyval ctl resume` lets writes go on"))
 }
 
 fn nodes(agreed: &Published, found: &mut Vec<Problem>) {

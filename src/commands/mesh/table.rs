@@ -27,9 +27,17 @@ pub(in crate::commands) const COMMANDS: &[Spec] = &[Spec {
         Spec { name: "mesh|map", summary: "Tells which drones hold which ranges.", ..TELL },
         Spec { name: "mesh|locate", arity: -3, summary: "Tells who holds a key.", complexity: "O(1)", ..TELL },
         Spec { name: "mesh|explain", arity: -3, summary: "Tells why a range, slot or node is as it is.", ..TELL },
+        Spec {
+            name: "mesh|verify",
+            summary: "Tells whether all holders hold the same.",
+            complexity: "O(N) in the number of keys",
+            ..TELL
+        },
         Spec { name: "mesh|watch", summary: "Tells what happens from now on.", ..TELL },
         Spec { name: "mesh|stepdown", summary: "Has the commander hand over, to a named node if wished.", ..ORDER },
         Spec { name: "mesh|drop", arity: -3, summary: "Takes a node whose process has ended off the roster.", ..ORDER },
+        Spec { name: "mesh|pause", arity: 2, summary: "Has clients' writes wait; reads go on.", ..ORDER },
+        Spec { name: "mesh|resume", arity: 2, summary: "Lets clients' writes go on.", ..ORDER },
         Spec { name: "mesh|help", arity: 2, summary: "Lists the subcommands.", ..TELL },
     ],
     ..TELL

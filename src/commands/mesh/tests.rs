@@ -297,6 +297,12 @@ fn explain_tells_state_cause_and_events() {
 #[test]
 fn orders_name_nodes_and_go_to_the_ownership_machine() {
     let world = World::well();
+    let since_ms = world.view().now.wall_ms;
+    assert_eq!(world.ask("MESH PAUSE"), Answer::Order(Order::Pause { since_ms }));
+    assert_eq!(world.ask("MESH RESUME"), Answer::Order(Order::Resume));
+    assert_eq!(world.ask("MESH VERIFY"), Answer::Verify(None));
+    assert_eq!(world.ask("MESH VERIFY slot:1024"), Answer::Verify(Some(RangeId(1))));
+    assert!(world.refusal("MESH VERIFY node-1").contains("range:N"));
     assert_eq!(world.ask("MESH STEPDOWN"), Answer::Order(Order::StepDown { to: None }));
     assert_eq!(world.ask("MESH STEPDOWN node-3"), Answer::Order(Order::StepDown { to: Some(id(3)) }));
     assert_eq!(world.ask("MESH DROP node-3"), Answer::Order(Order::Drop { node: id(3) }));

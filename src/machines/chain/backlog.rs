@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::messages::chain::{Change, Write};
+use crate::messages::chain::{Change, Recipe, Write};
 use crate::types::{Sequence, Stamp};
 
 /// What a write costs in the backlog over the bytes of its keys and values.
@@ -65,17 +65,30 @@ impl Backlog {
         self.writes.range(skip.min(self.writes.len())..).map(|kept| &kept.write)
     }
 
-    /// The writes behind a place until they are `limit` bytes or more; at least one, unless there is none.
+    /// The writes behind a place until they are `limit` bytes or more; at least one, unless there is none. As values.
     pub fn batch_after(&self, sequence: Sequence, limit: usize) -> Vec<Write> {
+        let values = |write: &Write| Write { recipe: None, ..write.clone() };
+        self.some_after(sequence, limit).map(values).collect()
+    }
+
+    /// The same for a member that serves: behind `values_until`, where there is a recipe, that alone.
+    pub fn recipes_after(&self, sequence: Sequence, values_until: Sequence, limit: usize) -> Vec<Write> {
+        let short = |write: &Write| match &write.recipe {
+            Some(recipe) if write.stamp.sequence > values_until => {
+                Write { stamp: write.stamp, changes: Vec::new(), recipe: Some(recipe.clone()) }
+            }
+            _ => Write { recipe: None, ..write.clone() },
+        };
+        self.some_after(sequence, limit).map(short).collect()
+    }
+
+    fn some_after(&self, sequence: Sequence, limit: usize) -> impl Iterator<Item = &Write> {
         let mut bytes = 0;
-        self.after(sequence)
-            .take_while(|write| {
-                let fits = bytes < limit;
-                bytes += size(write);
-                fits
-            })
-            .cloned()
-            .collect()
+        self.after(sequence).take_while(move |write| {
+            let fits = bytes < limit;
+            bytes += size(write);
+            fits
+        })
     }
 
     /// How many bytes the writes behind a place take.
@@ -163,7 +176,8 @@ pub(super) fn size(write: &Write) -> usize {
         Change::Delete(key) | Change::Expire(key, _) => key.len(),
         Change::Clear => 0,
     };
-    WRITE_BYTES + write.changes.iter().map(bytes).sum::<usize>()
+    let recipe = write.recipe.as_ref().map_or(0, Recipe::size);
+    WRITE_BYTES + recipe + write.changes.iter().map(bytes).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -180,7 +194,7 @@ mod tests {
         backlog.begin_after(stamp(1, 3));
         for sequence in 4..=8 {
             let changes = vec![Change::Delete(Bytes::from(format!("k{sequence}")))];
-            backlog.push(Write { stamp: stamp(2, sequence), changes });
+            backlog.push(Write { stamp: stamp(2, sequence), changes, recipe: None });
         }
         backlog
     }
@@ -211,15 +225,16 @@ mod tests {
     #[test]
     fn a_key_is_dirty_until_its_last_write_is_clean() {
         let key = Bytes::from_static(b"k");
-        let writes: Vec<Write> =
-            (1..=2).map(|n| Write { stamp: stamp(1, n), changes: vec![Change::Delete(key.clone())] }).collect();
+        let writes: Vec<Write> = (1..=2)
+            .map(|n| Write { stamp: stamp(1, n), changes: vec![Change::Delete(key.clone())], recipe: None })
+            .collect();
         let mut dirty = Dirty::default();
         writes.iter().for_each(|write| dirty.note(write));
         dirty.settle(writes.iter(), Sequence(1));
         assert!(dirty.has(b"k", Sequence(1)) && !dirty.has(b"other", Sequence(1)));
         dirty.settle(writes[1..].iter(), Sequence(2));
         assert!(!dirty.has(b"k", Sequence(2)));
-        dirty.note(&Write { stamp: stamp(1, 3), changes: vec![Change::Clear] });
+        dirty.note(&Write { stamp: stamp(1, 3), changes: vec![Change::Clear], recipe: None });
         assert!(dirty.has(b"other", Sequence(2)) && !dirty.has(b"other", Sequence(3)));
     }
 }

@@ -10,8 +10,10 @@
 //! the run it prevents; a comment here names the guard where its branch stands.
 //!
 //! `adopt` turns a member from one epoch to the next, `write` numbers and forwards and says what is clean, `reconcile`
-//! compares stamps and sends what is missing, `transfer` streams a copy to a joiner and binds the source to it, `lease`
-//! says who may answer, `queue` holds commands and answers that have to wait, `backlog` remembers recent writes.
+//! compares stamps and sends what is missing, `transfer` streams a copy to a joiner and binds the source to it, `large` cuts
+//! values that are larger than a chunk into pieces, `lease` says who may answer, `queue` holds commands and answers that
+//! have to wait, `backlog` remembers recent writes, `recipe` sends a command in place of the values it made, `verify`
+//! tells what members hold at one stamp.
 //!
 //! A command is carried out at once and in order, and its answer waits until it may be given. This is right for reads
 //! too: a value read at the head holds all that was ever acknowledged in this chain or before, for nothing is acknowledged
@@ -22,10 +24,13 @@
 
 mod adopt;
 mod backlog;
+mod large;
 mod lease;
 mod queue;
+mod recipe;
 mod reconcile;
 mod transfer;
+mod verify;
 mod write;
 
 #[cfg(test)]
@@ -38,12 +43,13 @@ use std::time::Duration;
 use crate::keyspace::Keyspace;
 use crate::machines::heartbeat::Leases;
 use crate::machines::store::Effect;
-use crate::messages::chain::{ChainFrame, ChainMessage};
+use crate::messages::chain::{ChainFrame, ChainMessage, Change};
 use crate::messages::client::Outcome;
-use crate::messages::ownership::{Cause, Chain, Holder, HolderState};
+use crate::messages::ownership::{Cause, Chain, Holder, HolderState, ReplicationMode};
 use crate::types::{Epoch, Generation, Incarnation, Instant, NodeId, Now, RangeId, Sequence, Stamp, Timing, Version};
 
 use backlog::{Backlog, Dirty};
+use large::Piece;
 use lease::Right;
 pub(super) use queue::Asked;
 use queue::Queue;
@@ -77,6 +83,8 @@ pub struct Limits {
     pub keys_a_step: usize,
     /// Keys of dropped copies that are freed in one step.
     pub freed_a_step: usize,
+    /// Keys of a copy, and their bytes, that are digested in one step for who compares copies.
+    pub counted_a_step: (usize, usize),
 }
 
 impl Default for Limits {
@@ -94,6 +102,7 @@ impl Default for Limits {
             waiting_bytes: 64 << 20,
             keys_a_step: 256,
             freed_a_step: 1_024,
+            counted_a_step: (1_024, 256 << 10),
         }
     }
 }
@@ -107,6 +116,10 @@ pub struct Transfers {
     pub writes_repaired: u64,
     /// Streamings begun.
     pub streamings: u64,
+    /// Writes sent as commands in place of the values they made.
+    pub recipes_sent: u64,
+    /// Commands that were heard and would have made something else here: their values were asked for.
+    pub recipes_refused: u64,
 }
 
 /// What is the same for all ranges of a store, as one step sees it.
@@ -119,6 +132,9 @@ pub(super) struct Around {
     pub limits: Limits,
     pub timing: Timing,
     pub min_copies: usize,
+    pub mode: ReplicationMode,
+    /// Clients' writes are paused in the whole mesh.
+    pub paused: bool,
     /// The dictionary version adopted.
     pub version: Version,
     pub leases: Arc<Leases>,
@@ -319,6 +335,11 @@ impl Holding {
         self.role.is_some_and(|(_, state)| state.serves())
     }
 
+    /// Changes the copy alone: no write, of which others would hear.
+    pub fn tamper(&mut self, change: &Change) {
+        self.keyspace.apply(change);
+    }
+
     /// How many keys there are.
     pub fn keys(&self) -> usize {
         self.keyspace.len()
@@ -379,8 +400,7 @@ impl Holding {
             return false;
         }
         let before = self.applied;
-        // What is held holds back what came after it, so that a session's commands keep their order (G25).
-        let back = if self.queue.held() > 0 { Err(asked) } else { self.carry_out(asked, ctx) };
+        let back = if self.queue.holds_back(&asked) { Err(asked) } else { self.carry_out(asked, ctx) };
         if let Err(asked) = back {
             self.queue.hold(asked, ctx);
         }
@@ -419,7 +439,11 @@ impl Holding {
             ChainMessage::Chunk { streaming, part, entries, complete } => {
                 self.on_chunk(streaming, part, entries, complete, ctx);
             }
+            ChainMessage::Piece { streaming, part, key, offset, data, last, expires_ms } => {
+                self.on_piece(streaming, part, Piece { key, offset, data, end: last.then_some(expires_ms) }, ctx);
+            }
             ChainMessage::Streamed { streaming, part, writes } => self.on_streamed(streaming, part, writes, ctx),
+            ChainMessage::Mark { asker, id, from, to } => self.on_mark(asker, id, (from, to), ctx),
             // These are said to a predecessor only.
             ChainMessage::Hello { .. } | ChainMessage::Ack { .. } | ChainMessage::Received { .. } => {}
             ChainMessage::Released => {}
@@ -433,7 +457,7 @@ impl Holding {
             ChainMessage::Received { streaming, part } => self.on_received(streaming, part, ctx),
             // These are said to a successor only.
             ChainMessage::Forward { .. } | ChainMessage::Chunk { .. } | ChainMessage::Streamed { .. } => {}
-            ChainMessage::Released => {}
+            ChainMessage::Piece { .. } | ChainMessage::Mark { .. } | ChainMessage::Released => {}
         }
     }
 

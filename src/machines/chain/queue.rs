@@ -1,17 +1,21 @@
 //! What has to wait: commands that are held, not numbered, and answers that may not be given yet.
 //!
-//! Held commands wait in the order in which they came. When they have waited for as long as commands are held, they are
+//! Held commands wait in the order in which they came, and what a session asks stays behind what it asked before (G25). But
+//! one session's commands are not held back by those of another, unless both may write: while writes are held, for as long
+//! as it takes to have copies enough or as an operator has them paused, everybody who only reads is answered. Sessions
+//! send a batch at a time and a door may split it, so a command says whose it is; by the keys alone a session's read of one
+//! key could be answered as of before its own write of another. When commands have waited for as long as commands are held, they are
 //! refused as surely not applied. An answer that waits is refused then too if nothing of it was numbered; a numbered write
 //! waits for its chain for as long as the epoch lasts, but its client is told that the outcome is uncertain
 //! [`Queue::patience`] after it came: by then a lost member has been found out, dropped and its lease waited out, or will
 //! not be soon.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::machines::chain::{Around, Context, Holding};
 use crate::messages::client::{NotApplied, Outcome, Reply, Request};
-use crate::types::{Epoch, Instant, Sequence};
+use crate::types::{Epoch, Instant, NodeId, Sequence};
 
 /// A command of a batch.
 #[derive(Debug)]
@@ -22,9 +26,14 @@ pub(crate) struct Asked {
     pub place: u32,
     /// When it came.
     pub since: Instant,
+    /// By which node's door.
+    pub from: NodeId,
     /// What is asked.
     pub request: Request,
 }
+
+/// A session: the node by whose door it asks, and its name there.
+type Session = (NodeId, u64);
 
 /// An answer that may be given once the writes up to a sequence are clean and the leases allow it.
 #[derive(Debug)]
@@ -49,6 +58,12 @@ pub(super) enum Fate {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     held: VecDeque<Asked>,
+    /// Whose commands are held, and how many of each.
+    sessions: BTreeMap<Session, usize>,
+    /// How many of them only read.
+    reads: usize,
+    /// All that is held waits until writes go on: they are writes, or behind one of their session.
+    behind_writes: bool,
     answers: VecDeque<Answer>,
     /// No answer has to be given up before this.
     answers_until: Option<Instant>,
@@ -63,6 +78,10 @@ impl Asked {
     /// The answer of a command that was carried out.
     pub fn answer(self, reply: Reply, ctx: &mut Context) {
         ctx.answer(self.ticket, self.place, Outcome::Replied(reply));
+    }
+
+    fn session(&self) -> Session {
+        (self.from, self.request.session)
     }
 
     fn bytes(&self) -> usize {
@@ -113,22 +132,38 @@ impl Queue {
         if !room || total + bytes > ctx.around.limits.waiting_bytes {
             return ctx.answer(asked.ticket, asked.place, Outcome::NotApplied(NotApplied::Busy));
         }
-        ctx.around.waiting = (count + 1, total + bytes);
-        self.held.push_back(asked);
+        // A read that has to wait for a reason of its own is to be looked at again.
+        self.behind_writes &= self.holds_back(&asked);
+        self.put(self.held.len(), asked, ctx);
     }
 
-    /// The command whose turn it is; to be put back if it has to wait on.
-    fn take_held(&mut self, ctx: &mut Context) -> Option<Asked> {
-        let asked = self.held.pop_front()?;
-        ctx.around.waiting.0 -= 1;
-        ctx.around.waiting.1 -= asked.bytes();
-        Some(asked)
+    /// Whether something is held that this command must not overtake.
+    pub fn holds_back(&self, asked: &Asked) -> bool {
+        let (all, reads) = (self.held.len(), self.reads);
+        all > 0 && (asked.request.write && all > reads || self.sessions.contains_key(&asked.session()))
     }
 
-    fn put_back(&mut self, asked: Asked, ctx: &mut Context) {
+    fn put(&mut self, place: usize, asked: Asked, ctx: &mut Context) {
         ctx.around.waiting.0 += 1;
         ctx.around.waiting.1 += asked.bytes();
-        self.held.push_front(asked);
+        *self.sessions.entry(asked.session()).or_default() += 1;
+        self.reads += usize::from(!asked.request.write);
+        self.held.insert(place, asked);
+    }
+
+    /// A command that is held; to be put back if it has to wait on.
+    fn take(&mut self, place: usize, ctx: &mut Context) -> Option<Asked> {
+        let asked = self.held.remove(place)?;
+        ctx.around.waiting.0 -= 1;
+        ctx.around.waiting.1 -= asked.bytes();
+        self.reads -= usize::from(!asked.request.write);
+        let session = asked.session();
+        let count = self.sessions.get_mut(&session).expect("who holds a command is counted");
+        *count -= 1;
+        if *count == 0 {
+            self.sessions.remove(&session);
+        }
+        Some(asked)
     }
 
     /// Whether one more answer may wait.
@@ -145,11 +180,16 @@ impl Queue {
         self.answers.push_back(answer);
     }
 
-    /// Gives the answers up to this sequence, to writes only where there are copies enough. The caller has seen that it may.
+    /// Gives the answers up to this sequence, to writes only where there are copies enough; reads pass by those. The caller
+    /// has seen that it may.
     pub fn give(&mut self, clean: Sequence, copies: bool, ctx: &mut Context) {
-        let ready = |answer: &Answer| answer.sequence <= clean && (copies || answer.fate == Fate::Read);
-        while self.answers.front().is_some_and(ready) {
-            let answer = self.answers.pop_front().expect("there is a first");
+        let mut stay = 0;
+        while let Some(answer) = self.answers.get(stay).filter(|answer| answer.sequence <= clean) {
+            if answer.fate == Fate::Numbered && !copies {
+                stay += 1;
+                continue;
+            }
+            let answer = self.answers.remove(stay).expect("just seen");
             ctx.around.waiting.0 -= 1;
             ctx.answer(answer.ticket, answer.place, Outcome::Replied(answer.reply));
         }
@@ -162,7 +202,7 @@ impl Queue {
     pub fn give_up(&mut self, ctx: &mut Context) {
         let now = ctx.instant();
         while self.held.front().is_some_and(|asked| now >= asked.since + ctx.around.park) {
-            let asked = self.take_held(ctx).expect("there is a first");
+            let asked = self.take(0, ctx).expect("there is a first");
             ctx.answer(asked.ticket, asked.place, Outcome::NotApplied(NotApplied::Held));
         }
         if self.answers_until.is_none_or(|until| now < until) {
@@ -182,7 +222,7 @@ impl Queue {
     /// This node heads the range no more: everything is refused.
     pub fn dismiss_all(&mut self, epoch: Epoch, ctx: &mut Context) {
         self.dismiss_waiting(epoch, ctx);
-        while let Some(asked) = self.take_held(ctx) {
+        while let Some(asked) = self.take(0, ctx) {
             asked.refuse_not_head(epoch, ctx);
         }
     }
@@ -212,12 +252,26 @@ impl Holding {
         }
     }
 
-    /// Carries out what was held, in order, as far as it goes now.
+    /// Carries out what was held, each session's in order and writes in theirs, as far as it goes now.
     pub(super) fn resume(&mut self, ctx: &mut Context) {
-        while let Some(asked) = self.queue.take_held(ctx) {
-            if let Err(asked) = self.carry_out(asked, ctx) {
-                return self.queue.put_back(asked, ctx);
-            }
+        if self.queue.held() == 0 || self.queue.behind_writes && self.writes_wait(ctx) || !self.carries_out(ctx) {
+            return;
+        }
+        let (mut place, mut stay, mut writes_stay) = (0, BTreeSet::new(), false);
+        self.queue.behind_writes = true;
+        // The rest is not looked at when it is writes alone.
+        while !(writes_stay && self.queue.reads == 0)
+            && let Some(asked) = self.queue.take(place, ctx)
+        {
+            let (session, write) = (asked.session(), asked.request.write);
+            let waits = write && writes_stay || stay.contains(&session);
+            let back = if waits { Err(asked) } else { self.carry_out(asked, ctx) };
+            let Err(asked) = back else { continue };
+            self.queue.behind_writes &= write || waits;
+            stay.insert(session);
+            writes_stay |= write;
+            self.queue.put(place, asked, ctx);
+            place += 1;
         }
     }
 }

@@ -5,6 +5,7 @@
 //! predecessor asks with an empty `Forward` whether its own last stamp is the successor's: so neither has to know which of
 //! the two adopted the epoch first, or whose end of a link broke.
 
+use crate::machines::chain::large::Assembling;
 use crate::machines::chain::transfer::{Stream, stall};
 use crate::machines::chain::{Context, Holding};
 use crate::messages::chain::{ChainMessage, Write};
@@ -29,6 +30,8 @@ pub(super) struct Predecessor {
     pub next_part: Option<u32>,
     /// Since when, while the copy is half streamed, nothing of it has come.
     half: Option<Instant>,
+    /// A large value that is coming in pieces.
+    pub assembling: Option<Assembling>,
 }
 
 /// The member behind this one, in this epoch.
@@ -44,6 +47,8 @@ pub(super) struct Successor {
     repaired: Option<(Stamp, Instant)>,
     /// The last write sent to it.
     pub sent: Stamp,
+    /// Up to here it is sent values, though it serves: it has missed them, or could not follow a recipe.
+    pub values_until: Sequence,
     /// Whether it has acknowledged anything in this epoch: then its copy is whole.
     pub acks: bool,
     /// What it has acknowledged in this epoch.
@@ -66,6 +71,7 @@ impl Predecessor {
             streaming: 0,
             next_part: None,
             half: None,
+            assembling: None,
         }
     }
 
@@ -80,6 +86,7 @@ impl Predecessor {
     pub fn begin_streaming(&mut self, streaming: u32) {
         self.streaming = streaming;
         self.next_part = Some(0);
+        self.assembling = None;
         self.in_step = false;
     }
 
@@ -97,6 +104,7 @@ impl Predecessor {
     /// What was streamed so far is worth nothing. Says whether there was such a thing.
     fn refuse_streaming(&mut self) -> bool {
         self.next_part = None;
+        self.assembling = None;
         self.half.take().is_some()
     }
 }
@@ -110,6 +118,7 @@ impl Successor {
             asked: None,
             repaired: None,
             sent: Stamp::default(),
+            values_until: Sequence(0),
             acks: false,
             acked: Sequence(0),
             bind_at: Sequence(0),
@@ -183,6 +192,7 @@ impl Holding {
         successor.sent = from;
         successor.repaired = Some((from, ctx.instant()));
         successor.bind_at = bind_at;
+        successor.values_until = bind_at;
         let to = successor.node;
         ctx.around.transfers.writes_repaired += missed;
         if missed == 0 {
@@ -207,7 +217,13 @@ impl Holding {
         predecessor.hello = None;
         predecessor.asks = true;
         self.whole = true;
-        writes.into_iter().for_each(|write| self.record(write, ctx));
+        for write in writes {
+            let Some(write) = self.follow(write, ctx) else {
+                ctx.around.transfers.recipes_refused += 1;
+                return self.say_hello(ctx);
+            };
+            self.record(write, ctx);
+        }
     }
 
     /// The link to a node is new: what was said before may be lost.

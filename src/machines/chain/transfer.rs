@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::keyspace::{Keyspace, Portion};
+use crate::machines::chain::large::Large;
 use crate::machines::chain::reconcile::in_a_row;
-use crate::machines::chain::{Context, Holding};
+use crate::machines::chain::{Context, Holding, Transfers};
 use crate::machines::store::Effect;
 use crate::messages::chain::{ChainMessage, Change, Value, Write};
 use crate::types::{Instant, Sequence, Stamp, Timing};
@@ -31,6 +33,8 @@ pub(super) struct Stream {
     received: u32,
     /// The last key read.
     after: Option<Bytes>,
+    /// The value that is on its way in pieces.
+    large: Option<Large>,
     /// All keys were read and sent.
     read: bool,
     /// Parts with writes since the last with keys.
@@ -62,6 +66,32 @@ pub(super) fn stall(timing: &Timing) -> Duration {
     timing.seat_timeout() * 6
 }
 
+impl Stream {
+    /// The next keys, or the next piece of one whose value is larger than a chunk.
+    fn next_keys(&mut self, keyspace: &Keyspace, part: u32, limit: usize, transfers: &mut Transfers) -> ChainMessage {
+        let streaming = self.number;
+        if let Some(large) = self.large.take() {
+            self.after = Some(large.key().clone());
+            if let Some((piece, left)) = large.next(keyspace, limit) {
+                self.large = left;
+                return piece.say(streaming, part);
+            }
+        }
+        let Portion { entries, last } = keyspace.chunk(self.after.as_ref(), limit);
+        transfers.entries_streamed += entries.len() as u64;
+        if let [(key, value)] = &entries[..]
+            && value.data.len() > limit
+            && let Some((piece, left)) = Large::new(key.clone(), value.data.clone()).next(keyspace, limit)
+        {
+            self.large = left;
+            return piece.say(streaming, part);
+        }
+        self.after = entries.last().map(|(key, _)| key.clone()).or(self.after.take());
+        self.read = last;
+        ChainMessage::Chunk { streaming, part, entries, complete: last.then_some(self.sent) }
+    }
+}
+
 impl Holding {
     /// Streams the whole copy anew, unless a streaming is on its way to the joiner that it has not seen fail.
     pub(super) fn begin_stream(&mut self, refused: u32, ctx: &mut Context) {
@@ -85,6 +115,7 @@ impl Holding {
             next_part: 0,
             received: 0,
             after: None,
+            large: None,
             read: false,
             writes: 0,
             sent: self.applied,
@@ -153,12 +184,7 @@ impl Holding {
             // Read now, so it holds all that was applied until now; what was applied before has been sent.
             stream.sent = applied;
             stream.writes = 0;
-            let entries = self.keyspace.chunk(stream.after.as_ref(), limit);
-            let bytes: usize = entries.iter().map(|(key, value)| key.len() + value.data.len()).sum();
-            stream.after = entries.last().map(|(key, _)| key.clone()).or(stream.after.take());
-            stream.read = bytes < limit;
-            ctx.around.transfers.entries_streamed += entries.len() as u64;
-            ChainMessage::Chunk { streaming, part, entries, complete: stream.read.then_some(applied) }
+            stream.next_keys(&self.keyspace, part, limit, &mut ctx.around.transfers)
         };
         let to = successor.node;
         self.send(to, message, ctx);
@@ -202,6 +228,7 @@ impl Holding {
         if self.serves() || !self.is_next_part(streaming, part, ctx) {
             return;
         }
+        self.forget_pieces();
         for (key, value) in entries {
             self.keyspace.apply(&Change::Put(key, value));
         }
@@ -229,7 +256,7 @@ impl Holding {
     }
 
     /// Whether a part is the one expected. The first of a newer streaming begins it, and drops what was there (G6).
-    fn is_next_part(&mut self, streaming: u32, part: u32, ctx: &mut Context) -> bool {
+    pub(super) fn is_next_part(&mut self, streaming: u32, part: u32, ctx: &mut Context) -> bool {
         let Some(predecessor) = &mut self.predecessor else { return false };
         if streaming > predecessor.streaming && part == 0 {
             predecessor.begin_streaming(streaming);
@@ -239,7 +266,7 @@ impl Holding {
         streaming == predecessor.streaming && predecessor.next_part == Some(part)
     }
 
-    fn took_part(&mut self, complete: bool, ctx: &mut Context) {
+    pub(super) fn took_part(&mut self, complete: bool, ctx: &mut Context) {
         let now = ctx.instant();
         let Some(predecessor) = &mut self.predecessor else { return };
         let Some((streaming, part)) = predecessor.take_part(complete, now) else { return };

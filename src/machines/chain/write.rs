@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::commands::{self, Route, Work};
 use crate::machines::chain::queue::{Asked, Fate};
 use crate::machines::chain::{Context, Holding, Parking};
-use crate::messages::chain::{ChainMessage, Change, Write};
+use crate::messages::chain::{ChainMessage, Change, Recipe, Write};
 use crate::types::{Instant, Sequence, Stamp};
 
 impl Holding {
@@ -13,10 +13,13 @@ impl Holding {
     /// as a whole: nothing of it has happened then.
     pub(super) fn carry_out(&mut self, asked: Asked, ctx: &mut Context) -> Result<(), Asked> {
         let mut answers = self.answers(ctx);
-        if !answers && !self.works_ahead(ctx) {
+        if !self.carries_out(ctx) {
             return Err(asked);
         }
         self.advance(ctx);
+        if asked.request.write && self.writes_wait(ctx) {
+            return Err(asked);
+        }
         let room = self.queue.has_room(ctx) || answers && !self.waits_for_successor();
         // G9: a command that finds a key expired has its deletion among its changes, even a read. One that looks at all keys
         // is answered as after the deletions that are due.
@@ -31,10 +34,11 @@ impl Holding {
             }
             (if dirty { self.applied.sequence } else { Sequence(0) }, Fate::Read)
         } else {
-            if !room || !self.numbers(ctx) || asked.request.write && !self.has_copies(ctx) {
+            if !room || !self.numbers(ctx) {
                 return Err(asked);
             }
-            self.number(executed.changes, ctx);
+            let recipe = self.recipe(&asked.request.words, &executed.changes, ctx);
+            self.number(executed.changes, recipe, ctx);
             let fate = if asked.request.write { Fate::Numbered } else { Fate::Read };
             (self.applied.sequence, fate)
         };
@@ -47,6 +51,16 @@ impl Holding {
             self.queue.wait(asked, executed.reply, self.applied.sequence, fate, ctx);
         }
         Ok(())
+    }
+
+    /// Whether this node can do anything for clients now.
+    pub(super) fn carries_out(&mut self, ctx: &Context) -> bool {
+        self.answers(ctx) || self.works_ahead(ctx)
+    }
+
+    /// Whether clients' writes have to wait, whatever they write. Expiry goes on while they are paused.
+    pub(super) fn writes_wait(&mut self, ctx: &Context) -> bool {
+        ctx.around.paused || !self.has_copies(ctx) || !self.numbers(ctx)
     }
 
     /// Whether as many members serve as the mesh wants before it says yes to a write.
@@ -64,10 +78,10 @@ impl Holding {
     }
 
     /// The head gives the next number of its epoch.
-    fn number(&mut self, changes: Vec<Change>, ctx: &mut Context) {
+    fn number(&mut self, changes: Vec<Change>, recipe: Option<Recipe>, ctx: &mut Context) {
         assert!(self.heads() && self.parking == Parking::No, "{}: numbers no writes: {}", self.range, self.words());
         let stamp = Stamp { epoch: self.chain.epoch, sequence: self.applied.sequence.next() };
-        self.record(Write { stamp, changes }, ctx);
+        self.record(Write { stamp, changes, recipe }, ctx);
         self.advance(ctx);
     }
 
@@ -108,7 +122,13 @@ impl Holding {
             if successor.sent >= self.applied {
                 return;
             }
-            let writes = self.backlog.batch_after(successor.sent.sequence, ctx.around.limits.chunk_bytes);
+            let limit = ctx.around.limits.chunk_bytes;
+            let writes = if successor.serves {
+                self.backlog.recipes_after(successor.sent.sequence, successor.values_until, limit)
+            } else {
+                self.backlog.batch_after(successor.sent.sequence, limit)
+            };
+            ctx.around.transfers.recipes_sent += writes.iter().filter(|write| write.recipe.is_some()).count() as u64;
             let last = writes.last().expect("what was applied after what was sent is kept").stamp;
             let previous = std::mem::replace(&mut successor.sent, last);
             let to = successor.node;
@@ -204,7 +224,7 @@ impl Holding {
             return;
         }
         let over = self.keyspace.expired(ctx.now.wall_ms, ctx.around.limits.keys_a_step);
-        self.number(over.into_iter().map(Change::Delete).collect(), ctx);
+        self.number(over.into_iter().map(Change::Delete).collect(), None, ctx);
     }
 
     fn expires_now(&self, ctx: &Context) -> bool {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machines::dictionary::chains::well_formed;
 use crate::machines::dictionary::{Counts, Dictionary, Gone};
-use crate::messages::ownership::{Cause, Chain, Former, Holder, HolderState, Member, MeshSettings};
+use crate::messages::ownership::{Cause, Chain, Former, Holder, HolderState, Member, MeshSettings, Pause};
 use crate::types::{Epoch, Generation, Incarnation, MeshId, NodeId, Version};
 
 /// What is written in place of a [`Dictionary`].
@@ -24,6 +24,8 @@ pub(super) struct Form {
     lives: Vec<(NodeId, Incarnation)>,
     causes: Vec<Cause>,
     chains: Vec<Row>,
+    #[serde(default)]
+    paused: Option<Pause>,
 }
 
 /// A chain: epoch, generation, change, holders (life, state), former members (life, until), revived, cause.
@@ -58,6 +60,7 @@ impl From<Dictionary> for Form {
             lives: lives.list,
             causes,
             chains,
+            paused: dictionary.paused,
         }
     }
 }
@@ -78,6 +81,7 @@ impl TryFrom<Form> for Dictionary {
             roster: form.roster.into_iter().map(|member| (member.node.id, member)).collect(),
             counts: Counts::of(&chains),
             chains,
+            paused: form.paused,
             gone: form.gone.into_iter().collect(),
         })
     }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::messages::events::{Event, EventKind};
 use crate::messages::ownership::{
-    Applied, Candidate, Cause, Chain, Command, Holder, HolderState, Member, MeshSettings, Role, Standing,
+    Applied, Candidate, Cause, Chain, Command, Holder, HolderState, Member, MeshSettings, Pause, Role, Standing,
 };
 use crate::types::{Epoch, Generation, Incarnation, MeshId, NodeId, RangeId, Term, Version};
 
@@ -41,6 +41,8 @@ pub struct Dictionary {
     pub roster: BTreeMap<NodeId, Member>,
     /// Range by range.
     pub chains: Vec<Arc<Chain>>,
+    /// Clients' writes are paused, since when and by whom.
+    pub paused: Option<Pause>,
     /// Nodes that were removed: never admitted again under the same id. The latest thousand are remembered.
     pub gone: BTreeMap<NodeId, Gone>,
     /// Follows from `chains`; kept with each change so that nobody has to count.
@@ -110,6 +112,7 @@ impl Dictionary {
             roster: BTreeMap::from([(member.node.id, member)]),
             counts: Counts::of(&chains),
             chains,
+            paused: None,
             gone: BTreeMap::new(),
         }
     }
@@ -123,7 +126,8 @@ impl Dictionary {
         roster: BTreeMap<NodeId, Member>,
         chains: Vec<Arc<Chain>>,
     ) -> Self {
-        Self { mesh, version, settings, roster, counts: Counts::of(&chains), chains, gone: BTreeMap::new() }
+        let (counts, paused, gone) = (Counts::of(&chains), None, BTreeMap::new());
+        Self { mesh, version, settings, roster, counts, chains, paused, gone }
     }
 
     /// Applies a committed command. Version rises by one with each command that changes anything. The events tell people
@@ -139,6 +143,7 @@ impl Dictionary {
             Command::Remove { node, cause } => self.remove(*node, cause),
             Command::SetChains(changes) => self.set_chains(changes),
             Command::Configure { key, value } => self.configure(key, value),
+            Command::Pause(pause) => self.pause(*pause),
         };
         assert!(self.version == version, "the version is raised here alone");
         match outcome {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::machines::dictionary::Dictionary;
 use crate::messages::events::{Event, EventKind};
-use crate::messages::ownership::{GiveUp, MeshSettings, OnTotalLoss, ReplicationMode};
+use crate::messages::ownership::{GiveUp, MeshSettings, OnTotalLoss, Pause, ReplicationMode};
 
 /// The most holders a range may be told to have, and so the largest `replication.factor`.
 pub const MAX_FACTOR: u8 = 9;
@@ -23,6 +23,25 @@ impl Dictionary {
         let event = self.event(EventKind::SettingChanged, None, Vec::new(), format!("{key} is {value} now"));
         self.settings = changed;
         Ok(vec![event])
+    }
+
+    /// Clients' writes pause, or go on. A pause begins once: who gave it, and when, stays as it was.
+    pub(super) fn pause(&mut self, pause: Option<Pause>) -> Result<Vec<Event>, String> {
+        if pause.is_some() == self.paused.is_some() {
+            return Err(self.pause_words().into());
+        }
+        self.paused = pause;
+        Ok(vec![self.event(
+            EventKind::SettingChanged,
+            pause.map(|pause| pause.by),
+            Vec::new(),
+            self.pause_words().into(),
+        )])
+    }
+
+    /// Whether clients' writes are paused, in words.
+    pub fn pause_words(&self) -> &'static str {
+        if self.paused.is_some() { "clients' writes are paused" } else { "clients' writes go on" }
     }
 }
 
@@ -53,6 +72,7 @@ fn with(settings: &MeshSettings, key: &str, value: &str) -> Result<MeshSettings,
                 _ => GiveUp::After(span(key, value)?),
             }
         }
+        "replication.repair_after" => new.repair_after = span(key, value)?,
         "election.voters" => new.voters = number(key, value, 1..=MAX_VOTERS)?,
         "node_expiry" => new.node_expiry = span(key, value)?,
         "failure_timeout" | "clock_drift" | "ranges" => {

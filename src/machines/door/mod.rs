@@ -250,7 +250,7 @@ impl Door {
         self.batch += 1;
         let (batch, open) = (self.batch, requests.len() as u32);
         let ranges: Vec<RangeId> = requests.iter().map(|request| request.range).collect();
-        let commands = requests.into_iter().map(Entry::new).collect();
+        let commands = requests.into_iter().map(|request| Entry::new(Request { session, ..request })).collect();
         let end = now + self.config.park;
         self.batches.insert(batch, Batch { ticket, session, end, passes_on, commands, open });
         for (place, range) in ranges.into_iter().enumerate() {

@@ -60,8 +60,9 @@ impl Door {
     }
 
     fn on_not_applied(&mut self, now: Instant, flight: &Flight, range: RangeId, why: Why, effects: &mut Vec<Effect>) {
-        // Where the dictionary has changed since, the new head is asked at once.
-        if self.route(range) == Route::To(flight.to) {
+        // Where the dictionary has changed since, the new head is asked at once. One that held the command as long as may be
+        // has answered others meanwhile: they need not wait for this one.
+        if why != Why::Held && self.route(range) == Route::To(flight.to) {
             self.hold_back(now, range);
         }
         self.park(now, flight.which, why, effects);

@@ -89,6 +89,12 @@ impl Door {
                 "CLUSTERDOWN no commander is known who could settle who serves {slots}; nothing of this command was carried out"
             ));
         }
+        let write = entry.request.as_ref().is_some_and(|request| request.write);
+        if write && entry.why == Why::Held && adoption.published.dictionary.paused.is_some() {
+            return Reply::error(
+                "TRYAGAIN writes are paused by an operator (keyval ctl resume, or MESH RESUME, lets them go on); nothing of this command was carried out",
+            );
+        }
         let cause = match entry.why {
             Why::Moving | Why::Order => "change hands",
             Why::Held => "could not be answered by their head in time",

@@ -73,7 +73,7 @@ fn adopt(dictionary: Dictionary) -> Input {
 fn request(key: &str, write: bool) -> Request {
     let name: &'static [u8] = if write { b"SET" } else { b"GET" };
     let words = vec![name.into(), key.as_bytes().to_vec().into()];
-    Request { range: RangeId::of_key(key.as_bytes(), RANGES as usize), words, write }
+    Request { range: RangeId::of_key(key.as_bytes(), RANGES as usize), words, write, session: 0 }
 }
 
 struct Case {

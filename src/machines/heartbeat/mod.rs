@@ -140,6 +140,8 @@ pub enum Effect {
         incarnation: Incarnation,
         /// What was missed, by whom, and the probe, in words.
         evidence: String,
+        /// Its process has ended, as far as can be seen, rather than being paused or cut off.
+        gone: bool,
     },
     /// The commander hears this node, in this life (to ownership; on each change of either).
     Alive {
@@ -215,7 +217,7 @@ impl Machine for Heartbeat {
             Input::Timer => self.on_timer(now, effects),
             Input::Peer { from, incarnation, message } => self.on_peer(now, (from, incarnation), message, effects),
             Input::Published(published) => self.on_published(now, published, effects),
-            Input::LinkBroken(node) => self.miss(now, node, Silence::LinkBroken, effects),
+            Input::LinkBroken(node) => self.on_link_broken(now, node, effects),
             Input::Unreachable(node, why) => self.miss(now, node, why, effects),
             Input::Confirmed { ask, term, version } => self.on_confirmed(now, ask, term, version, effects),
             Input::Again { ask } => self.giving.on_again(ask),

@@ -25,6 +25,9 @@ pub(super) struct Peer {
     pub ailing: Vec<String>,
     /// When it last got a beacon out of turn, for it lacked news.
     told: Option<Instant>,
+    /// The link to it broke and was not to be had again at once: its process has ended, as far as one can see from here.
+    /// One that is paused or cut off is merely silent.
+    pub gone: bool,
     /// What is thought of its silence.
     pub suspicion: Suspicion,
 }
@@ -39,6 +42,7 @@ impl Peer {
             version: Version(0),
             ailing: Vec::new(),
             told: None,
+            gone: false,
             suspicion: Suspicion::default(),
         }
     }
@@ -107,6 +111,7 @@ impl Heartbeat {
             peer.on_life(incarnation);
         }
         peer.heard = Some(now);
+        peer.gone = false;
         true
     }
 

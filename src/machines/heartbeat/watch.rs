@@ -109,6 +109,13 @@ impl Heartbeat {
         effects.push(Effect::Alive { node: self.me, incarnation: self.incarnation, ailing: self.ailing.clone() });
     }
 
+    pub(super) fn on_link_broken(&mut self, now: Instant, about: NodeId, effects: &mut Vec<Effect>) {
+        if let Some(peer) = self.peers.get_mut(&about) {
+            peer.gone = true;
+        }
+        self.miss(now, about, Silence::LinkBroken, effects);
+    }
+
     /// This node misses another.
     pub(super) fn miss(&mut self, now: Instant, about: NodeId, why: Silence, effects: &mut Vec<Effect>) {
         if self.reign.is_some() {
@@ -225,10 +232,11 @@ impl Heartbeat {
         if peer.suspicion.probe.is_some() {
             let evidence = self.evidence(now, node);
             let peer = self.peers.get_mut(&node).expect("just seen");
+            let gone = peer.gone || peer.suspicion.misses.iter().any(|miss| miss.why == Silence::LinkBroken);
             peer.suspicion.suspect = true;
             peer.suspicion.probe = None;
             peer.suspicion.misses.clear();
-            effects.push(Effect::Suspect { node, incarnation: peer.incarnation, evidence });
+            effects.push(Effect::Suspect { node, incarnation: peer.incarnation, evidence, gone });
             return;
         }
         if peer.last() + timing.failure_timeout <= now {

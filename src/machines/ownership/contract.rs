@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::machines::election::Proposed;
 use crate::machines::heartbeat::Adoption;
+use crate::messages::chain::Counted;
 use crate::messages::events::Event;
 use crate::messages::ownership::{Candidate, Command, JoinAnswer, Order, OwnershipMessage};
+use crate::messages::status::Verification;
 use crate::types::{Epoch, Incarnation, NodeId, RangeId};
 
 /// What the ownership machine can be told.
@@ -40,6 +42,8 @@ pub enum Input {
         incarnation: Incarnation,
         /// Why.
         evidence: String,
+        /// Its process has ended, as far as can be seen, rather than being paused or cut off.
+        gone: bool,
     },
     /// A node is heard.
     Alive {
@@ -97,6 +101,22 @@ pub enum Input {
         range: RangeId,
         /// In which epoch.
         epoch: Epoch,
+    },
+    /// An operator at this node asks whether all holders hold the same. Answered by `Effect::Verified`.
+    Verify {
+        /// Names the question.
+        id: u64,
+        /// Of this range, or of all.
+        range: Option<RangeId>,
+    },
+    /// A local store says what it holds of an interval.
+    Counted {
+        /// Who asked.
+        asker: NodeId,
+        /// Its name for the asking.
+        id: u64,
+        /// What.
+        counted: Counted,
     },
     /// A local store's answer to `Effect::Vouch`.
     Vouched {
@@ -156,6 +176,26 @@ pub enum Effect {
         id: u64,
         /// Range and epoch.
         ranges: Vec<(RangeId, Epoch)>,
+    },
+    /// To the local store of this range: what do the members of its chain hold?
+    Count {
+        /// Who asks.
+        asker: NodeId,
+        /// Its name for the asking.
+        id: u64,
+        /// Which range.
+        range: RangeId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// From which place on.
+        from: u64,
+    },
+    /// Tell an operator at this node how copies compare.
+    Verified {
+        /// Which question.
+        id: u64,
+        /// How, or why that was not looked at.
+        result: Result<Verification, String>,
     },
     /// Something to remember for people.
     Note(Event),

@@ -8,7 +8,7 @@
 //! lease to report failures, here only the commander's own verdict counts.
 //!
 //! `reign` is the commander's loop; `steps` decides about one range, `roster` about nodes; `watch` and `evidence` keep what
-//! was observed; `errands` brings orders to the commander. Not here: who is heard (`heartbeat`), where things should lie
+//! was observed; `errands` brings orders to the commander; `verify` compares copies, whoever commands. Not here: who is heard (`heartbeat`), where things should lie
 //! (`placement`), what a command does (`dictionary`), how data travels (`chain`).
 
 mod contract;
@@ -19,6 +19,7 @@ mod roster;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -31,14 +32,17 @@ use rand_chacha::ChaCha8Rng;
 use crate::machines::Machine;
 use crate::machines::election::Published;
 use crate::machines::heartbeat::Adoption;
+use crate::messages::chain::Counted;
 use crate::messages::events::{Event, EventKind};
-use crate::messages::ownership::{Candidate, JoinAnswer, Order, OwnershipMessage, Role};
+use crate::messages::ownership::{Candidate, JoinAnswer, Order, OwnershipMessage, Pause, Role};
 use crate::types::{Epoch, Instant, MeshId, NodeId, Now, RangeId, Term};
 
 pub use contract::{Effect, Input};
 use errands::Errands;
 use evidence::Life;
 use reign::Reign;
+use verify::Verifications;
+use watch::Missed;
 
 /// How many questions of commanders are remembered until the stores have answered.
 const QUESTIONS: usize = 256;
@@ -56,6 +60,7 @@ pub struct Ownership {
     numbers: u64,
     reign: Option<Reign>,
     errands: Errands,
+    verifications: Verifications,
     /// Questions of commanders that are with the local stores: who asked, and its name for it.
     questions: BTreeMap<u64, (NodeId, u64)>,
     /// When this node presents itself next, if the roster does not show it as it is.
@@ -78,6 +83,7 @@ impl Ownership {
             numbers,
             reign: None,
             errands: Errands::default(),
+            verifications: Verifications::default(),
             questions: BTreeMap::new(),
             present_at: Instant(0),
             said: false,
@@ -203,6 +209,10 @@ impl Ownership {
             OwnershipMessage::Vouched { id, ranges } => {
                 self.on_verdict(now, |reign| reign.evidence.on_vouched(id, &ranges, from));
             }
+            OwnershipMessage::Count { id, range, epoch, from: place } => {
+                effects.push(Effect::Count { asker: from.node, id, range, epoch, from: place });
+            }
+            OwnershipMessage::Counted { id, counted } => self.on_counted(from, id, &counted),
         }
     }
 
@@ -272,6 +282,32 @@ impl Ownership {
         }
     }
 
+    /// An operator at this node asks how copies compare.
+    fn on_verify(&mut self, id: u64, range: Option<RangeId>, effects: &mut Vec<Effect>) {
+        let ranges = self.published.as_ref().map_or(0, |published| published.dictionary.chains.len());
+        let all = (0..ranges as u16).map(RangeId);
+        match range {
+            Some(range) => self.verifications.begin(id, all.filter(|it| *it == range), effects),
+            None => self.verifications.begin(id, all, effects),
+        }
+    }
+
+    /// What a member holds, for a comparison that is made here.
+    fn on_counted(&mut self, by: Life, asking: u64, counted: &Counted) {
+        if let Some(published) = &self.published {
+            self.verifications.on_counted(by, asking, counted, &published.dictionary);
+        }
+    }
+
+    /// What a store of this node holds, for whoever compares.
+    fn tell_counted(&mut self, asker: NodeId, id: u64, counted: Counted, effects: &mut Vec<Effect>) {
+        if asker == self.me.id {
+            self.on_counted(self.own_life(), id, &counted);
+        } else {
+            effects.push(Effect::Send { to: asker, message: OwnershipMessage::Counted { id, counted } });
+        }
+    }
+
     fn own_life(&self) -> Life {
         Life { node: self.me.id, incarnation: self.me.incarnation }
     }
@@ -318,6 +354,8 @@ impl Ownership {
             Order::Drop { node } => {
                 reign.desk.drop_node(asker, node, &published.dictionary, &reign.watch, self.me.id);
             }
+            Order::Pause { since_ms } => reign.desk.wish(asker, Some(Pause { by: asker.0, since_ms })),
+            Order::Resume => reign.desk.wish(asker, None),
         }
         reign.stir(now, pace);
     }
@@ -326,6 +364,9 @@ impl Ownership {
     fn go_on(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let Some(published) = self.published.clone() else { return };
         self.run_errands(now, &published, effects);
+        if !self.verifications.is_empty() {
+            self.verifications.run(now, self.me.id, &published.dictionary, &mut self.numbers, effects);
+        }
         if let Some(reign) = &mut self.reign {
             reign.review(now, &published, &mut self.numbers, effects);
         }
@@ -388,8 +429,8 @@ impl Machine for Ownership {
             }
             Input::Adopt(adoption) => self.on_adopt(now, &adoption, effects),
             Input::Joining { connection, candidate } => self.on_joining(now, connection, candidate, effects),
-            Input::Suspect { node, incarnation, evidence } => {
-                self.on_verdict(now, |reign| reign.watch.on_suspect(now, node, incarnation, evidence));
+            Input::Suspect { node, incarnation, evidence, gone } => {
+                self.on_verdict(now, |reign| reign.watch.on_suspect(now, node, incarnation, Missed { evidence, gone }));
             }
             Input::Alive { node, incarnation, ailing } => {
                 self.tell_ailing(node, &ailing, effects);
@@ -416,16 +457,19 @@ impl Machine for Ownership {
             }
             Input::Parked { range, epoch } => self.on_parked(now, range, epoch, self.own_life(), effects),
             Input::Vouched { id, ranges } => self.on_vouched(now, id, ranges, effects),
+            Input::Verify { id, range } => self.on_verify(id, range, effects),
+            Input::Counted { asker, id, counted } => self.tell_counted(asker, id, counted, effects),
         }
         self.go_on(now, effects);
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.published.as_ref()?;
+        let published = self.published.as_ref()?;
         let reign = self.reign.as_ref().map(Reign::deadline);
         let errands = (!self.errands.is_empty()).then(|| self.errands.next(self.beat()));
         let present = self.is_unknown.then_some(self.present_at);
-        [reign, errands, present].into_iter().flatten().min()
+        let verify = self.verifications.deadline(published.dictionary.settings.timing.failure_timeout);
+        [reign, errands, present, verify].into_iter().flatten().min()
     }
 }
 

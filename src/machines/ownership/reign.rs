@@ -13,7 +13,7 @@ use crate::machines::dictionary::Dictionary;
 use crate::machines::election::{Proposed, Published};
 use crate::machines::placement::{self, Drone, PlacementInput, Present};
 use crate::messages::events::{Event, EventKind};
-use crate::messages::ownership::{Applied, Chain, Command, Holder, HolderState, OwnershipMessage, SetChain};
+use crate::messages::ownership::{Applied, Chain, Command, Former, Holder, HolderState, OwnershipMessage, SetChain};
 use crate::types::{Epoch, Instant, NodeId, RangeId, Term, Version};
 
 use super::Effect;
@@ -148,7 +148,7 @@ impl Reign {
         }
         self.watch.forget_strangers(dictionary);
         self.evidence.forget(now, dictionary, timing.sole_lease());
-        self.plan(dictionary);
+        self.plan(now, dictionary);
         self.review_ranges(now, dictionary, numbers, effects);
     }
 
@@ -161,9 +161,11 @@ impl Reign {
         }
     }
 
-    /// Who should hold what, by who is heard.
-    fn plan(&mut self, dictionary: &Dictionary) {
-        let able = dictionary.drones().filter(|member| self.watch.can_be_given(dictionary, member));
+    /// Who should hold what, by who is heard; who may soon be back keeps its place.
+    fn plan(&mut self, now: Instant, dictionary: &Dictionary) {
+        let able = dictionary.drones().filter(|member| {
+            self.watch.can_be_given(dictionary, member) || self.watch.may_return(now, dictionary, member.node.id)
+        });
         let drone = |node: NodeId, weight, zone: &str| Drone { node, weight, zone: zone.into() };
         let drones: Vec<Drone> =
             able.map(|member| drone(member.node.id, member.node.weight, &member.node.zone)).collect();
@@ -174,6 +176,12 @@ impl Reign {
         let (_, drones) = of.clone().expect("just made");
         let present = |(range, chain): (RangeId, &Arc<Chain>)| {
             let mut present = present(dictionary, chain);
+            // Who keeps its place, or is back and has not joined again, counts as there, or the plan would fill it.
+            let keeps = |copy: &&Former| {
+                !dictionary.is_dead(copy.node, copy.incarnation) && drones.iter().any(|drone| drone.node == copy.node)
+            };
+            let missing = usize::from(dictionary.settings.factor).saturating_sub(present.holders.len());
+            present.holders.extend(chain.former.iter().filter(keeps).map(|copy| copy.node).take(missing));
             // A hand-over under way counts as done, or the next plan might choose other ranges for the same end.
             if let Some(next) = self.evidence.next_head(range, chain.epoch) {
                 present.holders.sort_by_key(|node| *node != next);
@@ -305,7 +313,7 @@ impl Reign {
             }
             if let Some(text) = words(dictionary, *why) {
                 let node = match why {
-                    Why::Silent(node) | Why::Copy(node) | Why::Apart(node, _) => Some(*node),
+                    Why::Silent(node) | Why::Absent(node) | Why::Copy(node) | Why::Apart(node, _) => Some(*node),
                     Why::Loading | Why::Busy | Why::Operator | Why::Drones => None,
                 };
                 effects.push(Effect::Note(Event {
@@ -412,6 +420,11 @@ fn words(dictionary: &Dictionary, why: Why) -> Option<String> {
                 dictionary.name_of(node)
             ),
         },
+        Why::Absent(node) => format!(
+            "{} is silent and may soon be back with all but what it misses; after {:?} another drone receives a copy",
+            dictionary.name_of(node),
+            dictionary.settings.repair_after
+        ),
         Why::Copy(node) => format!(
             "all holders are lost, and {} may have the newest copy; start it again or drop it",
             dictionary.name_of(node)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::machines::dictionary::Dictionary;
-use crate::messages::ownership::{Candidate, Cause, Chain, Command, JoinAnswer, Member, Standing};
+use crate::messages::ownership::{Candidate, Cause, Chain, Command, JoinAnswer, Member, Pause, Standing};
 use crate::types::{Instant, NodeId, RangeId};
 
 use super::Effect;
@@ -24,6 +24,9 @@ const VISITORS: usize = 64;
 pub(super) struct Desk {
     visitors: BTreeMap<NodeId, Visitor>,
     drops: BTreeMap<NodeId, Vec<Asker>>,
+    /// Whether clients' writes shall be paused, where that is not so yet; and who waits to hear how it stands.
+    wish: Option<Option<Pause>>,
+    wishers: Vec<Asker>,
     replies: Vec<Reply>,
     /// The latest askings that must be done once only.
     done: Vec<Asker>,
@@ -87,6 +90,16 @@ impl Desk {
         }
     }
 
+    /// An operator pauses clients' writes, or lets them go on. The last word counts; an old one that comes again does not.
+    pub fn wish(&mut self, asker: Asker, pause: Option<Pause>) {
+        if self.is_first_asking(asker) {
+            self.wish = Some(pause);
+        }
+        if !self.wishers.contains(&asker) {
+            self.wishers.push(asker);
+        }
+    }
+
     /// Whether an order that must not be done twice comes for the first time.
     pub fn is_first_asking(&mut self, asker: Asker) -> bool {
         if self.done.contains(&asker) {
@@ -130,6 +143,11 @@ impl Desk {
             effects.extend(answers.map(|c| Effect::Answer { connection: *c, answer: answer.clone() }));
             false
         });
+        self.wish = self.wish.filter(|wish| wish.is_some() != dictionary.paused.is_some());
+        if self.wish.is_none() {
+            let lines = vec![dictionary.pause_words().to_owned()];
+            self.replies.extend(self.wishers.drain(..).map(|asker| (asker, Ok(lines.clone()))));
+        }
         for (node, askers) in self.drops.extract_if(.., |node, _| !dictionary.roster.contains_key(node)) {
             let lines = vec![format!("node {node} is off the roster")];
             self.replies.extend(askers.into_iter().map(|asker| (asker, Ok(lines.clone()))));
@@ -149,6 +167,7 @@ impl Desk {
         bury_expired(dictionary, watch)
             .or_else(|| self.next_drop(dictionary))
             .or_else(|| stand(dictionary, watch, Standing::Suspect))
+            .or_else(|| self.wish.map(Command::Pause))
             .or_else(|| self.admit(now, dictionary, watch))
             .or_else(|| stand(dictionary, watch, Standing::Up))
             .or_else(|| remove_absent(now, dictionary, watch))

@@ -24,7 +24,7 @@ pub(super) struct View<'a> {
     pub evidence: &'a Evidence,
     /// Who should hold each range, head first.
     pub target: &'a [Vec<NodeId>],
-    /// Who may be given ranges.
+    /// Who may be given ranges, those who may soon be back among them.
     pub able: &'a [Drone],
 }
 
@@ -58,6 +58,8 @@ pub(super) enum Why {
     Apart(NodeId, NodeId),
     /// Nobody who serves the range is heard, and silence is no death.
     Silent(NodeId),
+    /// A holder that is merely silent may soon be back, and as many as must are left.
+    Absent(NodeId),
     /// All who served are dead, and a newer copy than any at hand may come back.
     Copy(NodeId),
     /// All who served are dead, and the operator's word is wanted.
@@ -113,8 +115,8 @@ impl View<'_> {
                 return Need::Wait(Why::Copy(copy.node));
             }
             Some(copy) => copy.node,
-            None => match self.target[range.0 as usize].first() {
-                Some(node) => *node,
+            None => match self.newcomer(range, chain) {
+                Some(node) => node,
                 None => return Need::Wait(Why::Drones),
             },
         };
@@ -124,6 +126,12 @@ impl View<'_> {
         let cause = Cause::BegunAnew { from: copy.map(|copy| copy.node), lost };
         let change = SetChain { range, expected: chain.epoch, holders: vec![holder], anew: true, cause };
         Need::Change(Urgency::Unserved, change)
+    }
+
+    /// Who begins a range anew where no copy is left: who should hold it, or whoever is there.
+    fn newcomer(&self, range: RangeId, chain: &Chain) -> Option<NodeId> {
+        let wanted = self.target[range.0 as usize].iter().copied().find(|node| self.hears_node(*node));
+        wanted.or_else(|| self.substitute(chain))
     }
 
     /// A member that is dead or suspected is dropped, if somebody who serves is left and has said so since (G19).
@@ -215,6 +223,7 @@ impl View<'_> {
         match extra.next_back() {
             Some(extra) if extra.node != head.node => self.leave(range, chain, extra),
             Some(_) => self.hand_over(range, chain, *first),
+            None if head.node != *first && !self.hears_node(*first) => Need::Wait(Why::Absent(*first)),
             None if head.node != *first => self.hand_over(range, chain, *first),
             None => self.tidy(range, chain),
         }
@@ -224,6 +233,14 @@ impl View<'_> {
     /// people, see the move for what it is.
     fn join(&self, range: RangeId, chain: &Chain, wanted: NodeId) -> Need {
         let node = match self.stranger(chain, wanted) {
+            _ if !self.hears_node(wanted) => {
+                // Clients' writes wait for these copies, so the range cannot.
+                let pressing = chain.serving().count() < usize::from(self.dictionary.settings.min_copies);
+                match self.substitute(chain).filter(|_| pressing) {
+                    Some(node) => node,
+                    None => return Need::Wait(Why::Absent(wanted)),
+                }
+            }
             None => wanted,
             // Rather another one than a copy too few; but a move can wait until the two reach each other again.
             Some(other) if self.has_all_copies(chain) => return Need::Wait(Why::Apart(other, wanted)),
@@ -249,11 +266,11 @@ impl View<'_> {
         chain.serving().count() >= usize::from(self.dictionary.settings.factor)
     }
 
-    /// The drone with the fewest ranges that reaches all members.
+    /// The drone with the fewest ranges that is heard and reaches all members.
     fn substitute(&self, chain: &Chain) -> Option<NodeId> {
         let outside = |node: &NodeId| chain.holders.iter().all(|holder| holder.node != *node);
         let nodes = self.able.iter().map(|drone| drone.node).filter(outside);
-        let reaching = nodes.filter(|node| self.stranger(chain, *node).is_none());
+        let reaching = nodes.filter(|node| self.hears_node(*node) && self.stranger(chain, *node).is_none());
         reaching.min_by_key(|node| (self.dictionary.tally(*node).held, *node))
     }
 
@@ -348,6 +365,12 @@ impl View<'_> {
 
     fn is_dead(&self, holder: &Holder) -> bool {
         self.dictionary.is_dead(holder.node, holder.incarnation)
+    }
+
+    /// Whether the present life of a node is heard.
+    fn hears_node(&self, node: NodeId) -> bool {
+        let member = self.dictionary.member(node);
+        member.is_some_and(|member| self.watch.hears(self.dictionary, node, member.node.incarnation))
     }
 
     fn hears(&self, holder: &Holder) -> bool {

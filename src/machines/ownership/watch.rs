@@ -28,13 +28,22 @@ struct Apart {
     proven: bool,
 }
 
+/// What is held against a node.
+#[derive(Clone, Debug)]
+pub(super) struct Missed {
+    /// What was missed and probed, in words.
+    pub evidence: String,
+    /// Its process has ended, as far as can be seen: it will not come back as it was.
+    pub gone: bool,
+}
+
 /// The latest verdict about one node.
 #[derive(Debug)]
 struct Sight {
     incarnation: Incarnation,
     since: Instant,
-    /// None while it is heard; else what was missed and probed, in words.
-    missed: Option<String>,
+    /// None while it is heard.
+    missed: Option<Missed>,
     /// Set once it has been silent so long that it has ended by itself (G24). Never taken back.
     expired: Option<Duration>,
 }
@@ -56,14 +65,14 @@ impl Watch {
         self.judge(now, node, incarnation, None);
     }
 
-    pub fn on_suspect(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, evidence: String) {
-        self.judge(now, node, incarnation, Some(evidence));
+    pub fn on_suspect(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, missed: Missed) {
+        self.judge(now, node, incarnation, Some(missed));
     }
 
     pub fn on_expired(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, silent_for: Duration) {
         let evidence = format!("silent for {:.3}s", silent_for.as_secs_f64());
         if self.suspicion(node, incarnation).is_none() {
-            self.judge(now, node, incarnation, Some(evidence));
+            self.judge(now, node, incarnation, Some(Missed { evidence, gone: true }));
         }
         if let Some(sight) = self.sights.get_mut(&node).filter(|sight| sight.incarnation == incarnation) {
             sight.expired = Some(silent_for);
@@ -89,7 +98,7 @@ impl Watch {
     }
 
     /// A verdict about an older life than the one last seen tells nothing any more.
-    fn judge(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, missed: Option<String>) {
+    fn judge(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, missed: Option<Missed>) {
         let known = self.sights.get(&node);
         if known.is_some_and(|sight| incarnation < sight.incarnation) {
             return;
@@ -105,7 +114,20 @@ impl Watch {
     /// missed now, as one that died before it was admitted, the earlier one is missed all the more.
     pub fn suspicion(&self, node: NodeId, incarnation: Incarnation) -> Option<(Instant, &str)> {
         let sight = self.sights.get(&node).filter(|sight| sight.incarnation >= incarnation)?;
-        sight.missed.as_deref().map(|evidence| (sight.since, evidence))
+        sight.missed.as_ref().map(|missed| (sight.since, &*missed.evidence))
+    }
+
+    /// Whether a node that is not heard may soon come back as it was, with all it had: it is merely silent, paused or cut
+    /// off, and not for long. Where it has no verdict yet, its absence counts from when this commander first looked.
+    pub fn may_return(&self, now: Instant, dictionary: &Dictionary, node: NodeId) -> bool {
+        let Some(member) = dictionary.member(node) else { return false };
+        let life = member.node.incarnation;
+        if member.is_over() || self.hears(dictionary, node, life) {
+            return false;
+        }
+        let ended = |sight: &Sight| sight.incarnation > life || sight.missed.as_ref().is_some_and(|it| it.gone);
+        let gone = self.sights.get(&node).filter(|sight| sight.incarnation >= life).is_some_and(ended);
+        !gone && self.absent_for(now, member) < dictionary.settings.repair_after
     }
 
     /// Whether this commander has heard this life, and still does.
@@ -205,7 +227,8 @@ mod tests {
         watch.on_alive(Instant(1), node, later);
         assert!(watch.hears(&dictionary, node, listed));
         // It died before that. Nobody will ever hear the life on the roster again.
-        watch.on_suspect(Instant(2), node, later, "no beacon".into());
+        let missed = Missed { evidence: "no beacon".into(), gone: false };
+        watch.on_suspect(Instant(2), node, later, missed);
         assert!(!watch.hears(&dictionary, node, listed));
         assert_eq!(watch.suspicion(node, listed), Some((Instant(2), "no beacon")));
         assert_eq!(watch.standing(&dictionary.roster[&node]), Some((Standing::Suspect, "no beacon")));

@@ -4,16 +4,19 @@ use std::error::Error;
 use std::time::Duration;
 
 use super::{Answer, Arguments, PATIENCE, place, span};
+use bytes::Bytes;
+
 use crate::machines::heartbeat;
 use crate::machines::store::Limits;
+use crate::messages::chain::{Change, Value};
 use crate::messages::heartbeat::{HeartbeatMessage, Silence};
 use crate::messages::ownership::{GiveUp, MeshSettings, Order, ReplicationMode, Role};
 use crate::sim::client::Habits;
 use crate::sim::disk::Health;
 use crate::sim::network::Host;
 use crate::sim::node::{Mail, Room};
-use crate::sim::world::{Spec, Told, World};
-use crate::types::{NodeId, Timing};
+use crate::sim::world::{Spec, World};
+use crate::types::{NodeId, RangeId, Timing};
 
 /// A world for the mesh that the arguments describe.
 pub(super) fn mesh(arguments: &mut Arguments) -> Result<World, Box<dyn Error>> {
@@ -24,18 +27,17 @@ pub(super) fn mesh(arguments: &mut Arguments) -> Result<World, Box<dyn Error>> {
         Some("never") => GiveUp::Never,
         Some(text) => GiveUp::After(span(text)?),
     };
-    let mode = match arguments.key("mode").as_deref() {
-        None | Some("value") => ReplicationMode::Value,
-        Some("command") => ReplicationMode::Command,
-        Some(other) => return Err(format!("mode={other}: value or command").into()),
-    };
     let settings = MeshSettings {
-        mode,
         ranges: arguments.number("ranges", 16)?,
         timing: Timing { failure_timeout, ..Timing::default() },
         factor,
         min_copies: arguments.number("min_copies", 1)?,
         give_up,
+        mode: match arguments.key("mode").as_deref() {
+            None | Some("value") => ReplicationMode::Value,
+            Some("command") => ReplicationMode::Command,
+            Some(other) => return Err(format!("mode={other}: value or command").into()),
+        },
         voters: arguments.number("voters", 5)?,
         node_expiry: arguments.key_span("expiry")?.unwrap_or(Duration::from_secs(900)),
         ..MeshSettings::default()
@@ -119,6 +121,13 @@ pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> A
             let node = node(world, &arguments.word().ok_or("drop whom?")?)?;
             return order(world, Order::Drop { node }, arguments);
         }
+        "pausewrites" => {
+            let since_ms = world.clock(Host(0)).wall_ms;
+            return order(world, Order::Pause { since_ms }, arguments);
+        }
+        "resumewrites" => return order(world, Order::Resume, arguments),
+        "verify" => return verify(world, arguments),
+        "tamper" => tamper(world, arguments)?,
         _ => return Err(format!("{name} is no command of stories").into()),
     }
     Ok(String::new())
@@ -303,14 +312,40 @@ fn order(world: &mut World, order: Order, arguments: &mut Arguments) -> Answer {
         None => world.commander().ok_or("nobody commands: say at=")?.host,
     };
     let ask = world.order(at, order, PATIENCE);
+    Ok(told(world, ask))
+}
+
+/// Asks a node how copies compare: the commander, unless another is named.
+fn verify(world: &mut World, arguments: &mut Arguments) -> Answer {
+    let at = match arguments.key("at") {
+        Some(name) => place(world, &name)?,
+        None => world.commander().ok_or("nobody commands: say at=")?.host,
+    };
+    let ranges = world.newest_dictionary().map_or(1, |it| it.chains.len());
+    let range = arguments.word().map(|key| RangeId::of_key(key.as_bytes(), ranges));
+    let ask = world.verify(at, range, PATIENCE);
+    Ok(told(world, ask))
+}
+
+fn told(world: &mut World, ask: u64) -> String {
     let mut told = None;
     world.until(PATIENCE * 2, |world| {
         told = told.take().or_else(|| world.told(ask));
         told.is_some()
     });
-    Ok(match told {
-        Some((_, Told::Ordered(Ok(lines)))) => world.named(&lines.join("\n")),
-        Some((_, Told::Ordered(Err(reason)))) => world.named(&format!("refused: {reason}")),
-        _ => "no answer".into(),
-    } + "\n")
+    let words = told.map_or("no answer".into(), |(_, told)| super::told_words(&told));
+    world.named(&words) + "\n"
+}
+
+fn tamper(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let host = place(world, &arguments.word().ok_or("whose copy?")?)?;
+    let key = Bytes::from(arguments.word().ok_or("of which key?")?);
+    let ranges = world.newest_dictionary().map_or(1, |it| it.chains.len());
+    let range = RangeId::of_key(&key, ranges);
+    let change = match arguments.word() {
+        Some(value) => Change::Put(key, Value { data: Bytes::from(value), expires_ms: None }),
+        None => Change::Delete(key),
+    };
+    world.tamper(host, range, &change);
+    Ok(())
 }

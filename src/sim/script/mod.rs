@@ -7,7 +7,7 @@
 //!
 //! | command | meaning |
 //! |---|---|
-//! | `mesh nodes=3 [copies=1] [ranges=16] [voters=5] [witness=1] [mode=command] [parts=small] [timeout=500ms] [workers=1] [expiry=15min] [give_up=never] [seed=1] [start=founder]` | a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none |
+//! | `mesh nodes=3 [copies=1] [min_copies=1] [mode=command] [parts=small] [ranges=16] [voters=5] [witness=1] [timeout=500ms] [workers=1] [expiry=15min] [give_up=never] [seed=1] [start=founder]` | a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none |
 //! | `new n4 [join=n2] [role=witness] [weight=100] [zone=a]` | a place more, and a process there |
 //! | `start`, `kill`, `pause`, `resume`, `restart` n1... or `all` | `kill ... power=off`: its machine goes down, nobody is told; `restart ... disk=lost` |
 //! | `cut n1 n2 [way=there]`, `isolate n1`, `partition n1 n2`, `heal [n1 n2]` | a partition parts those named from the others |
@@ -17,6 +17,9 @@
 //! | `timeout n1` | its election timeout is over now |
 //! | `stall n1 store 2s` | an actor's thread is busy |
 //! | `stepdown [n2] [at=n3]`, `drop n3 [at=n1]` | an operator's orders |
+//! | `pausewrites [at=n1]`, `resumewrites [at=n1]` | clients' writes wait in the whole mesh, or go on |
+//! | `verify [KEY] [at=n1]` | whether all holders hold the same, of all ranges or of a key's: who differs, who is silent |
+//! | `tamper n2 KEY [VALUE]` | a copy of a key is not what was written; without a value it is gone |
 //! | `advance 5s`, `until CONDITION [within=10s]`, `expect CONDITION` | see `conditions` |
 //! | `remember` | what later conditions compare with |
 //! | `n1: set color blue` | a client's command at a node; with the tag `[later]` it is not waited for, and `answers` tells |
@@ -262,6 +265,8 @@ fn told_words(told: &Told) -> String {
         Told::Reply(reply) => words(reply),
         Told::Ordered(Ok(lines)) => lines.join("\n"),
         Told::Ordered(Err(reason)) => format!("refused: {reason}"),
+        Told::Verified(Ok(verification)) => shows::verification(verification),
+        Told::Verified(Err(reason)) => format!("refused: {reason}"),
         Told::Lost => "connection lost".into(),
         Told::Nothing => "no answer".into(),
     }

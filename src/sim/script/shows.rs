@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 use super::summary::Summary;
 use super::{Arguments, Story, place};
 use crate::messages::ownership::{Chain, HolderState};
+use crate::messages::status::{Compared, Verification};
 use crate::sim::clock::Time;
 use crate::sim::world::World;
 use crate::types::RangeId;
@@ -107,6 +108,24 @@ fn shown(world: &World, what: &str, arguments: &mut Arguments) -> Result<String,
         _ => return Err(format!("{what} cannot be shown").into()),
     }
     Ok(output)
+}
+
+/// Who does not hold what the others hold, a line a range; and how much was looked at.
+pub(super) fn verification(verification: &Verification) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let states = verification.ranges.iter().flat_map(|range| &range.holders).map(|holder| holder.compared);
+    let loading = states.filter(|compared| *compared == Compared::Loading).count();
+    for range in verification.ranges.iter().filter(|range| !range.well) {
+        let holders = range.holders.iter().map(|holder| {
+            let keys = holder.keys.map_or("nothing".to_owned(), |keys| format!("{keys} keys"));
+            format!("{} {:?} ({keys})", holder.name, holder.compared).to_lowercase()
+        });
+        lines.push(format!("range {}: {}", range.range, holders.collect::<Vec<_>>().join(", ")));
+    }
+    let word = if verification.well { "the same" } else { "not the same" };
+    let loading = if loading > 0 { format!(", {loading} loading") } else { String::new() };
+    lines.push(format!("{} ranges, {} keys: {word}{loading}", verification.ranges.len(), verification.keys));
+    lines.join("\n")
 }
 
 fn chain_of<'a>(world: &'a World, arguments: &mut Arguments) -> Result<(RangeId, &'a Chain), Box<dyn Error>> {

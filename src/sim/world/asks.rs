@@ -13,11 +13,13 @@ use crate::commands::{self, Merge, Plan, Reach};
 use crate::machines::{door, ownership};
 use crate::messages::client::Reply;
 use crate::messages::ownership::Order;
+use crate::messages::status::Verification;
 use crate::sim::checker::Fact;
 use crate::sim::client::{Client, Habits, Learnt};
 use crate::sim::clock::Time;
 use crate::sim::network::{Host, between};
 use crate::sim::node::Mail;
+use crate::types::RangeId;
 
 /// What an asker learns.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,8 @@ pub enum Told {
     Reply(Reply),
     /// An operator's order was carried out, or why not.
     Ordered(Result<Vec<String>, String>),
+    /// How copies compare, or why that was not looked at.
+    Verified(Result<Verification, String>),
     /// The connection broke before an answer came.
     Lost,
     /// Nothing, for as long as it waited.
@@ -46,6 +50,7 @@ pub enum Asker {
 pub(super) enum What {
     Words(Vec<Bytes>),
     Order(Order),
+    Verify(Option<RangeId>),
 }
 
 /// Something asked of a process and not settled.
@@ -69,6 +74,11 @@ impl World {
     /// An operator orders something at a place.
     pub fn order(&mut self, host: Host, order: Order, patience: Duration) -> u64 {
         self.ask_for(host, What::Order(order), Asker::Story, patience)
+    }
+
+    /// An operator at a place asks how the copies of a range, or of all, compare.
+    pub fn verify(&mut self, host: Host, range: Option<RangeId>, patience: Duration) -> u64 {
+        self.ask_for(host, What::Verify(range), Asker::Story, patience)
     }
 
     fn ask_for(&mut self, host: Host, what: What, asker: Asker, patience: Duration) -> u64 {
@@ -98,6 +108,9 @@ impl World {
         match ask.what.clone() {
             What::Order(order) => {
                 self.tell_process(host, process, Mail::Ownership(ownership::Input::Order { id: name, order }));
+            }
+            What::Verify(range) => {
+                self.tell_process(host, process, Mail::Ownership(ownership::Input::Verify { id: name, range }));
             }
             What::Words(words) => {
                 if let Err(reply) = self.on_words(host, process, name, words) {
@@ -177,6 +190,12 @@ impl World {
         self.fold(b'O', host, id);
         let trip = self.trip();
         self.later(trip, Event::Told(id, Told::Ordered(result)));
+    }
+
+    pub(super) fn on_verified(&mut self, host: Host, id: u64, result: Result<Verification, String>) {
+        self.fold(b'Y', host, id);
+        let trip = self.trip();
+        self.later(trip, Event::Told(id, Told::Verified(result)));
     }
 
     pub(super) fn on_told(&mut self, name: u64, told: Told) {

@@ -9,6 +9,7 @@ use super::{Event, World};
 use crate::machines::dictionary::Dictionary;
 use crate::machines::election;
 use crate::machines::store::Limits;
+use crate::messages::chain::Change;
 use crate::messages::election::{Recovered, Save};
 use crate::messages::events;
 use crate::messages::ownership::{Addresses, Candidate, MeshSettings, Role};
@@ -17,7 +18,7 @@ use crate::sim::clock::{Clock, Time};
 use crate::sim::disk::{Disk, Identity};
 use crate::sim::network::{Context, Host};
 use crate::sim::node::{Mail, Node, Out, Setup};
-use crate::types::{Incarnation, Instant, MeshId, NodeId};
+use crate::types::{Incarnation, Instant, MeshId, NodeId, RangeId};
 use crate::wire::codec;
 
 /// After so long without the log a node asks whether it still belongs to its mesh, and then again with growing pauses.
@@ -264,6 +265,12 @@ impl World {
         self.on_end(host, reason);
         let process = self.places[host.0].process;
         self.later(Duration::from_millis(5), Event::Begin(host, process));
+    }
+
+    /// A copy in a process changes, and nobody is told.
+    pub fn tamper(&mut self, host: Host, range: RangeId, change: &Change) {
+        self.fold(b'T', host, u64::from(range.0));
+        self.places[host.0].node.iter_mut().for_each(|node| node.tamper(range, change));
     }
 
     /// The process does not run on; its sockets still receive.

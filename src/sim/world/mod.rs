@@ -311,6 +311,7 @@ impl World {
                 Out::JoinAnswer(connection, answer) => self.on_join_answer(connection, answer),
                 Out::Answer(ticket, place, reply) => self.on_answer(host, ticket, place, reply),
                 Out::Ordered(id, result) => self.on_ordered(host, id, result),
+                Out::Verified(id, result) => self.on_verified(host, id, result),
                 Out::Published(published) => self.on_published(host, published),
                 Out::Executed(range) => self.on_executed(host, range),
                 Out::Note(event) => self.on_note(host, event),

@@ -16,7 +16,11 @@ fn forge(world: &mut World, from: NodeId, to: NodeId, epoch: Epoch, message: Cha
 
 fn put(epoch: u64, sequence: u64, key: &str, data: &str) -> Write {
     let value = Value { data: Bytes::from(data.to_owned()), expires_ms: None };
-    Write { stamp: stamp(epoch, sequence), changes: vec![Change::Put(Bytes::from(key.to_owned()), value)] }
+    Write {
+        stamp: stamp(epoch, sequence),
+        changes: vec![Change::Put(Bytes::from(key.to_owned()), value)],
+        recipe: None,
+    }
 }
 
 fn not_head(world: &World, ticket: u64) -> bool {

@@ -1,7 +1,9 @@
 //! A small world of stores: queues for links, a dictionary that is handed round by hand, leases given on demand.
 
 mod guards;
+mod large;
 mod random;
+mod recipes;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,7 +18,7 @@ use crate::machines::dictionary::Dictionary;
 use crate::machines::election::Published;
 use crate::machines::heartbeat::{Adoption, Lease, Leases};
 use crate::machines::store::{Config, Effect, Input, Store};
-use crate::messages::chain::ChainFrame;
+use crate::messages::chain::{ChainFrame, Counted};
 use crate::messages::client::{NotApplied, Outcome, Reply, Request};
 use crate::messages::election::Seats;
 use crate::messages::ownership::{
@@ -45,6 +47,7 @@ pub(super) struct Node {
     pub caught_up: Vec<(Epoch, NodeId, Incarnation)>,
     pub parked: Vec<Epoch>,
     pub vouched: Vec<(u64, Vec<RangeId>)>,
+    pub counted: Vec<Counted>,
 }
 
 pub(super) struct World {
@@ -125,6 +128,7 @@ impl World {
             caught_up: Vec::new(),
             parked: Vec::new(),
             vouched: Vec::new(),
+            counted: Vec::new(),
         };
         self.nodes.insert(id, node);
     }
@@ -166,6 +170,9 @@ impl World {
                 }
                 Effect::Vouched { id: asking, ranges } => {
                     self.nodes.get_mut(&id).expect("a node").vouched.push((asking, ranges));
+                }
+                Effect::Counted { counted, .. } => {
+                    self.nodes.get_mut(&id).expect("a node").counted.push(counted);
                 }
                 Effect::CaughtUp { .. } | Effect::Parked { .. } => {}
             }
@@ -363,7 +370,7 @@ impl World {
         let ticket = self.tickets;
         self.tickets += commands.len() as u64;
         let requests = commands.iter().map(|words| request(words)).collect();
-        self.tell(at, Input::Batch { ticket, requests });
+        self.tell(at, Input::Batch { ticket, from: at, requests });
         ticket
     }
 
@@ -425,7 +432,7 @@ pub(super) fn candidate(id: NodeId, incarnation: Incarnation) -> Candidate {
 pub(super) fn request(words: &str) -> Request {
     let words: Vec<Bytes> = words.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
     let write = !matches!(&words[0][..], b"GET" | b"EXISTS" | b"DBSIZE");
-    Request { range: R, words, write }
+    Request { range: R, words, write, session: 0 }
 }
 
 pub(super) fn stamp(epoch: u64, sequence: u64) -> Stamp {

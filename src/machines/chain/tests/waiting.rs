@@ -1,6 +1,8 @@
 //! What waits, for how long, and what a store at rest costs; and a range on its way from one sole holder to another.
 
 use super::*;
+use crate::messages::chain::Contents;
+use crate::messages::ownership::Pause;
 
 /// A world of one holder and no leases: nothing can be answered.
 fn without_leases() -> World {
@@ -15,7 +17,7 @@ fn a_batch_is_answered_in_one_effect_when_all_is_ready() {
     let requests = vec![request("SET a 1"), request("GET a"), request("DEL a"), request("GET a")];
     let mut effects = Vec::new();
     let now = world.now;
-    world.nodes.get_mut(&A).expect("A").store.step(now, Input::Batch { ticket: 9, requests }, &mut effects);
+    world.nodes.get_mut(&A).expect("A").store.step(now, Input::Batch { ticket: 9, from: A, requests }, &mut effects);
     let replies = [Reply::ok(), Reply::text("1"), Reply::Integer(1), Reply::Null];
     let outcomes = replies.into_iter().map(Outcome::Replied).collect();
     assert_eq!(effects, vec![Effect::Outcomes { ticket: 9, from: 0, outcomes }]);
@@ -283,7 +285,7 @@ fn streamings_of_many_ranges_share_what_a_store_may_send() {
             let request = Request { range: RangeId(range), ..request(&format!("SET key-{n} value")) };
             world.tickets += 1;
             let ticket = world.tickets;
-            world.tell(A, Input::Batch { ticket: ticket + 1_000_000, requests: vec![request] });
+            world.tell(A, Input::Batch { ticket: ticket + 1_000_000, from: A, requests: vec![request] });
         }
         let holders = [(A, HolderState::Serving), (B, HolderState::Loading)];
         let holders = holders.map(|(node, state)| Holder { node, incarnation: Incarnation(1), state }).to_vec();
@@ -310,7 +312,132 @@ fn a_range_of_another_worker_is_refused() {
     let config = Config { me: A, incarnation: Incarnation(1), worker: 1, workers: 2, park: PARK };
     let mut store = Store::new(config);
     let mut effects = Vec::new();
-    store.step(Now::default(), Input::Batch { ticket: 1, requests: vec![request("GET k")] }, &mut effects);
+    store.step(Now::default(), Input::Batch { ticket: 1, from: A, requests: vec![request("GET k")] }, &mut effects);
     let outcomes = vec![Outcome::NotApplied(NotApplied::NotHead(Epoch(0)))];
     assert_eq!(effects, vec![Effect::Outcomes { ticket: 1, from: 0, outcomes }]);
+}
+
+#[test]
+fn a_mark_is_heard_at_the_stamp_of_the_head() {
+    let mut world = World::chain_of(&[A, B, C], 4, 4);
+    world.at_once(A, "SET first v");
+    let epoch = world.chain().epoch;
+    let count = |id| Input::Count { asker: A, id, range: R, epoch, from: 0 };
+    // Writes before and behind the question are under way when the mark is heard.
+    world.ask(A, "SET second v");
+    world.tell(A, count(1));
+    world.ask(A, "SET third v");
+    world.deliver();
+    let counted = |world: &World, id| world.nodes[&id].counted.clone();
+    let head = counted(&world, A)[0];
+    assert_eq!((head.applied.sequence, head.contents.keys, head.to), (Sequence(2), 2, None));
+    assert_eq!((counted(&world, B), counted(&world, C)), (vec![head], vec![head]));
+    // A joiner is not asked, nor does anybody answer who is no head of that epoch.
+    world.join(NodeId(4));
+    world.tell(A, count(2));
+    world.tell(B, Input::Count { asker: A, id: 3, range: R, epoch: world.chain().epoch, from: 0 });
+    world.deliver();
+    assert_eq!((counted(&world, A).len(), counted(&world, B).len(), counted(&world, NodeId(4)).len()), (1, 1, 0));
+    world.tell(A, Input::Count { asker: A, id: 4, range: R, epoch: world.chain().epoch, from: 0 });
+    world.deliver();
+    assert_eq!((counted(&world, C).len(), counted(&world, NodeId(4)).len()), (2, 0));
+}
+
+#[test]
+fn a_large_range_is_counted_in_intervals() {
+    let limits = Limits { counted_a_step: (10, 1 << 20), ..Limits::default() };
+    let mut world = World::with_limits(1, 1, limits);
+    world.adopt_all();
+    world.advance(600);
+    world.lease(A);
+    for n in 0..95 {
+        world.at_once(A, &format!("SET k{n} v"));
+    }
+    let (mut from, mut all) = (0, Contents::default());
+    loop {
+        let epoch = world.chain().epoch;
+        world.tell(A, Input::Count { asker: A, id: 1, range: R, epoch, from });
+        let counted = *world.nodes[&A].counted.last().expect("the head answers");
+        assert!(counted.contents.keys <= 10);
+        all.add(counted.contents);
+        let Some(to) = counted.to else { break };
+        from = to;
+    }
+    assert_eq!(all, Contents { keys: 95, digest: world.see(A).digest });
+}
+
+/// A command of one session, so that others can be told from it.
+fn ask_as(world: &mut World, session: u64, words: &str) -> u64 {
+    let ticket = world.tickets;
+    world.tickets += 1;
+    let requests = vec![Request { session, ..request(words) }];
+    world.tell(A, Input::Batch { ticket, from: B, requests });
+    ticket
+}
+
+fn replied(world: &World, ticket: u64) -> Option<Reply> {
+    match world.outcome(ticket) {
+        Some(Outcome::Replied(reply)) => Some(reply.clone()),
+        _ => None,
+    }
+}
+
+#[test]
+fn while_writes_are_paused_reads_are_answered_and_each_session_keeps_its_order() {
+    let mut world = World::chain_of(&[A, B], 2, 2);
+    world.at_once(A, "SET k old");
+    world.at_once(A, "SET ends v PX 300");
+    world.apply(&Command::Pause(Some(Pause { by: A, since_ms: 0 })));
+    world.adopt_all();
+    let write = ask_as(&mut world, 1, "SET k new");
+    let own = ask_as(&mut world, 1, "GET k");
+    let other = ask_as(&mut world, 2, "GET k");
+    assert_eq!((world.outcome(write), world.outcome(own)), (None, None));
+    assert_eq!(replied(&world, other), Some(Reply::text("old")));
+    // Of the same name at another node's door: another session.
+    assert_eq!(world.read(A, "k").as_deref(), Some("old"));
+    // Expiry is the head's affair, and goes on.
+    world.advance(400);
+    world.lease(A);
+    world.deliver();
+    assert_eq!(world.see(B).len, 1);
+    world.apply(&Command::Pause(None));
+    world.adopt_all();
+    assert_eq!((replied(&world, write), replied(&world, own)), (Some(Reply::ok()), Some(Reply::text("new"))));
+}
+
+#[test]
+fn a_paused_write_is_held_as_long_as_commands_are_and_is_then_not_applied() {
+    let mut world = World::chain_of(&[A], 1, 1);
+    world.apply(&Command::Pause(Some(Pause { by: A, since_ms: 0 })));
+    world.adopt_all();
+    world.lease(A);
+    let write = world.ask(A, "SET k v");
+    world.advance(PARK.as_millis() as u64 - 1);
+    assert_eq!(world.outcome(write), None);
+    world.advance(1);
+    assert_eq!(world.outcome(write), Some(&held()));
+    world.lease(A);
+    assert_eq!(world.read(A, "k"), None);
+}
+
+#[test]
+fn reads_pass_writes_that_wait_for_copies() {
+    let mut world = World::chain_of(&[A, B], 2, 2);
+    let mut dictionary = Dictionary::clone(&world.dictionary);
+    dictionary.settings.min_copies = 2;
+    world.dictionary = Arc::new(dictionary);
+    world.adopt_all();
+    world.break_link(A, B);
+    let numbered = ask_as(&mut world, 1, "SET k v");
+    let dirty = ask_as(&mut world, 2, "GET k");
+    world.serving(&[A]);
+    world.adopt_all();
+    world.lease(A);
+    // Nobody else has it now, so it is clean, and cannot be acknowledged.
+    let held = ask_as(&mut world, 3, "SET k w");
+    assert_eq!((world.outcome(numbered), world.outcome(held)), (None, None));
+    assert_eq!(replied(&world, dirty), Some(Reply::text("v")));
+    let late = ask_as(&mut world, 2, "GET k");
+    assert_eq!(replied(&world, late), Some(Reply::text("v")));
 }

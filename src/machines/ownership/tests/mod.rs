@@ -9,8 +9,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::messages::events::EventKind;
-use crate::messages::ownership::{Candidate, Chain, JoinAnswer, Order, Role, Standing};
-use crate::types::NodeId;
+use crate::messages::ownership::{Candidate, Chain, Command, JoinAnswer, Order, Role, Standing};
+use crate::types::{NodeId, RangeId};
 
 use world::{RANGES, World, candidate};
 
@@ -61,6 +61,75 @@ fn with_more_copies_a_lost_drone_costs_nothing() {
         world.settle();
         assert_eq!(world.lost(), 0);
         world.assert_balanced(&[1, 2, 3, 4, 5]);
+    }
+}
+
+/// Which ranges a node is a member of, and the other members.
+fn ranges_of(world: &World, id: u64) -> Vec<(RangeId, Vec<NodeId>)> {
+    let with = |chain: &Chain| chain.holders.iter().any(|holder| holder.node == NodeId(id));
+    let others =
+        |chain: &Chain| chain.holders.iter().map(|holder| holder.node).filter(|node| *node != NodeId(id)).collect();
+    world.dictionary.ranges().filter(|(_, chain)| with(chain)).map(|(range, chain)| (range, others(chain))).collect()
+}
+
+#[test]
+fn a_silent_holder_keeps_its_place_for_a_while() {
+    for factor in 2..=3 {
+        let mut world = World::grown(5, factor);
+        let its = ranges_of(&world, 2);
+        let before = world.dictionary.chains.clone();
+        world.pause(2);
+        world.run(Duration::from_secs(10));
+        assert_eq!((world.dictionary.unserved(), ranges_of(&world, 2).len()), (0, 0));
+        for (range, chain) in world.dictionary.ranges() {
+            let nodes = |chain: &Chain| chain.holders.iter().map(|holder| holder.node).collect::<Vec<_>>();
+            match its.iter().find(|(its, _)| *its == range) {
+                Some((_, others)) => assert_eq!(&nodes(chain), others, "nobody else receives a copy"),
+                None => assert_eq!(nodes(chain), nodes(&before[usize::from(range.0)]), "nothing is moved for balance"),
+            }
+        }
+        assert!(world.notes.iter().any(|note| note.contains("may soon be back")), "{:?}", world.notes);
+        world.resume(2);
+        let first_seen = world.events.len();
+        world.settle();
+        let moved = world.events[first_seen..].iter().filter(|event| event.text.contains("has left")).count();
+        assert_eq!(moved, 0, "nobody has to leave for one that is back");
+        let again = ranges_of(&world, 2).into_iter().map(|(range, _)| range).collect::<Vec<_>>();
+        assert_eq!(again, its.into_iter().map(|(range, _)| range).collect::<Vec<_>>());
+        world.assert_balanced(&[1, 2, 3, 4, 5]);
+        // Another commander knows nothing of the first one's waiting, and waits itself.
+        world.pause(2);
+        world.run(Duration::from_secs(10));
+        world.elect(3);
+        world.run(Duration::from_secs(10));
+        assert!(world.dictionary.chains.iter().any(|chain| chain.holders.len() < usize::from(factor)));
+        world.settle();
+        world.assert_balanced(&[1, 3, 4, 5]);
+    }
+}
+
+#[test]
+fn a_copy_that_writes_wait_for_is_made_at_once() {
+    let mut world = World::grown(5, 2);
+    let set = |key: &str, value: &str| Command::Configure { key: key.into(), value: value.into() };
+    world.apply(&set("replication.min_copies", "2"));
+    world.pause(2);
+    world.run(Duration::from_secs(4));
+    for (range, chain) in world.dictionary.ranges() {
+        assert_eq!(chain.serving().count(), 2, "range {range}: {chain:?}");
+    }
+    world.resume(2);
+    world.settle();
+    world.assert_balanced(&[1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn what_an_ended_process_held_is_copied_at_once() {
+    let mut world = World::grown(5, 2);
+    world.kill(2);
+    world.run(Duration::from_secs(4));
+    for (range, chain) in world.dictionary.ranges() {
+        assert_eq!(chain.serving().count(), 2, "range {range}: {chain:?}");
     }
 }
 

@@ -19,6 +19,9 @@ use crate::types::{Epoch, Generation, Incarnation, Instant, MeshId, NodeId, Now,
 
 pub const RANGES: u16 = 64;
 
+/// After so long a silence the heartbeat machine speaks.
+const SUSPECTED: Duration = Duration::from_millis(600);
+
 pub fn candidate(id: u64, life: u64) -> Candidate {
     Candidate {
         id: NodeId(id),
@@ -202,13 +205,17 @@ impl World {
         self.drain();
     }
 
-    /// Goes on until nothing has changed for three seconds, at most for a minute.
+    /// Goes on until nothing has changed for three seconds, and nobody is waited for who is merely silent; at most for a
+    /// minute.
     pub fn settle(&mut self) {
         let mut quiet = 0;
         for _ in 0..600 {
             let before = self.applied;
             self.beat();
-            quiet = if self.applied == before { quiet + 1 } else { 0 };
+            let repair_after = self.dictionary.settings.repair_after;
+            let since = |fake: &Fake| self.now.since(fake.silent_since.max(self.reign_since));
+            let waits = self.nodes.values().any(|it| !it.up && it.has_memory() && since(it) < repair_after + SUSPECTED);
+            quiet = if self.applied == before && !waits { quiet + 1 } else { 0 };
             if quiet >= 30 {
                 return;
             }
@@ -260,9 +267,10 @@ impl World {
                 continue;
             }
             let silent = self.now.since(fake.silent_since.max(self.reign_since));
-            if silent >= Duration::from_millis(600) && self.told.insert((node, listed, "suspect")) {
+            if silent >= SUSPECTED && self.told.insert((node, listed, "suspect")) {
                 let evidence = "no beacon; probe unanswered".into();
-                self.queue.push_back((self.commander, Input::Suspect { node, incarnation: listed, evidence }));
+                let gone = fake.killed;
+                self.queue.push_back((self.commander, Input::Suspect { node, incarnation: listed, evidence, gone }));
             }
             let give_up = settings.give_up_after().map(|span| settings.timing.giver(span));
             if give_up.is_some_and(|span| silent >= span) && self.told.insert((node, listed, "expired")) {
@@ -360,6 +368,8 @@ impl World {
             Effect::Park { range, epoch } => self.park(node, range, epoch),
             Effect::Vouch { id, ranges } => self.vouch(node, id, &ranges),
             Effect::Note(event) => self.notes.push(event.text),
+            // No operator compares copies here.
+            Effect::Count { .. } | Effect::Verified { .. } => {}
             Effect::BeginAgain(_) => self.nodes.get_mut(&node).expect("it spoke").begun_again = true,
         }
     }
@@ -391,7 +401,7 @@ impl World {
         self.queue.push_back((node, Input::Vouched { id, ranges: odd }));
     }
 
-    fn apply(&mut self, command: &crate::messages::ownership::Command) -> Applied {
+    pub fn apply(&mut self, command: &crate::messages::ownership::Command) -> Applied {
         let mut dictionary = (*self.dictionary).clone();
         let before = Arc::clone(&self.dictionary);
         let (applied, events) = dictionary.apply(command);
