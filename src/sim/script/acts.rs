@@ -27,13 +27,7 @@ pub(super) fn mesh(arguments: &mut Arguments) -> Result<World, Box<dyn Error>> {
         Some("never") => GiveUp::Never,
         Some(text) => GiveUp::After(span(text)?),
     };
-    let mode = match arguments.key("mode").as_deref() {
-        None | Some("value") => ReplicationMode::Value,
-        Some("command") => ReplicationMode::Command,
-        Some(other) => return Err(format!("mode={other}: value or command").into()),
-    };
     let settings = MeshSettings {
-        mode,
         ranges: arguments.number("ranges", 16)?,
         timing: Timing { failure_timeout, ..Timing::default() },
         factor,

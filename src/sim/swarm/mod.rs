@@ -129,6 +129,7 @@ fn begin(seed: u64, options: &Options) -> (World, Nemesis) {
         // More often than not a mesh says yes as soon as anybody has a write.
         min_copies: if random.gen_ratio(1, 3) { copies.min(least) } else { 1 },
         mode,
+        repair_after: Duration::from_secs(*pick(&mut random, &[0, 2, 15])),
         give_up: GiveUp::ByCopies,
         voters: *pick(&mut random, &[5, 5, 3]),
         repair_after: Duration::from_secs(*pick(&mut random, &[15, 15, 0])),
@@ -201,6 +202,7 @@ fn limits(random: &mut ChaCha8Rng) -> Limits {
         waiting: *pick(random, &[8, 64]),
         waiting_bytes: *pick(random, &[400, 8 << 10]),
         keys_a_step: *pick(random, &[1, 16]),
+        counted_a_step: (*pick(random, &[1, 16]), 256),
         freed_a_step: *pick(random, &[1, 16]),
         counted_a_step: (*pick(random, &[1, 16]), *pick(random, &[64, 4 << 10])),
     };
