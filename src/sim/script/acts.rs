@@ -33,6 +33,11 @@ pub(super) fn mesh(arguments: &mut Arguments) -> Result<World, Box<dyn Error>> {
         factor,
         min_copies: arguments.number("min_copies", 1)?,
         give_up,
+        mode: match arguments.key("mode").as_deref() {
+            None | Some("value") => ReplicationMode::Value,
+            Some("command") => ReplicationMode::Command,
+            Some(other) => return Err(format!("mode={other}: value or command").into()),
+        },
         voters: arguments.number("voters", 5)?,
         node_expiry: arguments.key_span("expiry")?.unwrap_or(Duration::from_secs(900)),
         ..MeshSettings::default()

@@ -132,7 +132,6 @@ fn begin(seed: u64, options: &Options) -> (World, Nemesis) {
         repair_after: Duration::from_secs(*pick(&mut random, &[0, 2, 15])),
         give_up: GiveUp::ByCopies,
         voters: *pick(&mut random, &[5, 5, 3]),
-        repair_after: Duration::from_secs(*pick(&mut random, &[15, 15, 0])),
         node_expiry: Duration::from_secs(*pick(&mut random, &[900, 120, 40])),
         ..MeshSettings::default()
     };
@@ -204,7 +203,6 @@ fn limits(random: &mut ChaCha8Rng) -> Limits {
         keys_a_step: *pick(random, &[1, 16]),
         counted_a_step: (*pick(random, &[1, 16]), 256),
         freed_a_step: *pick(random, &[1, 16]),
-        counted_a_step: (*pick(random, &[1, 16]), *pick(random, &[64, 4 << 10])),
     };
     if random.gen_ratio(1, 2) { narrow } else { wide }
 }
