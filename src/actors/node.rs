@@ -71,6 +71,10 @@ pub struct Tally {
     pub writes_repaired: AtomicU64,
     /// Streamings of whole copies begun.
     pub streamings: AtomicU64,
+    /// Writes sent as commands.
+    pub recipes_sent: AtomicU64,
+    /// Commands of others that would have made something else here.
+    pub recipes_refused: AtomicU64,
 }
 
 /// A node, as all its actors know it.

@@ -31,6 +31,8 @@ pub fn facts(node: &Node) -> Facts {
         entries_streamed: sum(|tally| &tally.entries_streamed),
         writes_repaired: sum(|tally| &tally.writes_repaired),
         streamings: sum(|tally| &tally.streamings),
+        recipes_sent: sum(|tally| &tally.recipes_sent),
+        recipes_refused: sum(|tally| &tally.recipes_refused),
         errors: node.clients.errors(),
         ..Facts::default()
     }

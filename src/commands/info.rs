@@ -188,6 +188,9 @@ fn replication(view: &View, facts: &Facts, text: &mut String) {
         "chain_entries_streamed": facts.entries_streamed,
         "chain_writes_repaired": facts.writes_repaired,
         "chain_streamings": facts.streamings,
+        "chain_commands_sent": facts.recipes_sent,
+        // Of what others sent here: its values were asked for instead.
+        "chain_commands_refused": facts.recipes_refused,
     );
 }
 

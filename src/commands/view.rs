@@ -152,6 +152,10 @@ pub struct Facts {
     pub writes_repaired: u64,
     /// Streamings of whole copies begun.
     pub streamings: u64,
+    /// Writes sent as commands (`replication.mode = command`).
+    pub recipes_sent: u64,
+    /// Commands of others that would have made something else here: another version runs there, or a copy is damaged.
+    pub recipes_refused: u64,
     /// Error replies, by their code.
     pub errors: BTreeMap<String, u64>,
     /// Commands, by their names in the table: how many, and their time in microseconds.

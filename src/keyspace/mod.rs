@@ -144,18 +144,21 @@ impl Keyspace {
         contents
     }
 
-    /// Where an interval that begins at a place is to end, so that it has about so many keys and bytes at most; none when
-    /// the rest of the keyspace is no more than that. It goes on by one place at least: all keys of that one belong to it.
-    pub fn interval(&self, from: u64, keys: usize, bytes: usize) -> Option<u64> {
-        let (mut count, mut size) = (0, 0);
+    /// What stands from a place on, about so many keys and bytes of it, and the place where that ends; none at the end of the
+    /// keyspace. Keys of one place come together, so it may be more.
+    pub fn some_contents(&self, from: u64, keys: usize, bytes: usize) -> (Contents, Option<u64>) {
+        let (mut contents, mut size, mut last) = (Contents::default(), 0, None);
         for (place, value) in self.from(from) {
-            if (count >= keys || size >= bytes) && place.at() > from {
-                return Some(place.at());
+            let here = place.at();
+            let full = contents.keys >= keys.max(1) as u64 || size >= bytes.max(1);
+            if full && last != Some(here) {
+                return (contents, Some(here));
             }
-            count += 1;
+            contents.add(Contents { keys: 1, digest: digest_of(&place.key, value) });
             size += place.key.len() + value.data.len();
+            last = Some(here);
         }
-        None
+        (contents, None)
     }
 
     fn from(&self, place: u64) -> impl Iterator<Item = (&Place, &Value)> {

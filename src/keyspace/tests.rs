@@ -160,8 +160,8 @@ proptest! {
         let (keyspace, model) = built(if weak { weak_hash } else { place::hash }, &changes);
         let (mut from, mut all) = (0, Contents::default());
         loop {
-            let to = keyspace.interval(from, keys, 40);
-            let contents = keyspace.contents(from, to);
+            let (contents, to) = keyspace.some_contents(from, keys, 40);
+            prop_assert_eq!(keyspace.contents(from, to), contents);
             prop_assert!(weak || contents.keys <= keys.max(1) as u64);
             all.add(contents);
             let Some(to) = to else { break };

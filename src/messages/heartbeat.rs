@@ -77,6 +77,8 @@ pub enum Silence {
     Unreachable,
     /// An order was not answered.
     Unanswered,
+    /// It is heard, but says that it hears nobody.
+    Deaf,
 }
 
 impl Silence {
@@ -87,6 +89,7 @@ impl Silence {
             Self::LinkBroken => "link broken",
             Self::Unreachable => "unreachable for clients' commands",
             Self::Unanswered => "order unanswered",
+            Self::Deaf => "it says that it hears nobody",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, Reply};
-use crate::mesh::{Mesh, until};
+use crate::mesh::{Mesh, Plan, until};
 
 #[test]
 fn any_node_takes_any_key_and_names_the_commander() {
@@ -93,7 +93,7 @@ fn cluster_door_moves_and_pipelines_keep_their_order() {
 
 #[test]
 fn password_and_protected_mode() {
-    let mesh = Mesh::start_with(1, &[("KEYVAL__CLIENT__PASSWORD", "open sesame")]);
+    let mesh = Mesh::of(Plan::of(1, 1).with("KEYVAL__CLIENT__PASSWORD", "open sesame"));
     let mut client = mesh.client(0);
     let Reply::Error(text) = client.ask(&["GET", "a"]).expect("a reply") else { panic!("refused") };
     assert!(text.starts_with("NOAUTH"), "{text}");

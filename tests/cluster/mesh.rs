@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use keyval::types::NodeId;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::client::{Client, Reply};
+use crate::proxy::Proxy;
 
 /// Stories measure times, so one mesh runs at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -20,6 +22,38 @@ static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
 /// How long a reply may take before a story calls it lost.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What kind of mesh a story wants.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many nodes.
+    pub nodes: usize,
+    /// `replication.factor`.
+    pub copies: u8,
+    /// Settings for all nodes (`KEYVAL__...`).
+    pub environment: Vec<(String, String)>,
+    /// From which seed what happens on the peer links is drawn; none: nothing stands on them.
+    pub faults: Option<u64>,
+}
+
+impl Plan {
+    /// So many nodes, with so many copies of each range.
+    pub fn of(nodes: usize, copies: u8) -> Self {
+        Self { nodes, copies, environment: Vec::new(), faults: None }
+    }
+
+    /// With a proxy on every peer link, whose chance begins with this seed.
+    pub fn with_faults(mut self, seed: u64) -> Self {
+        self.faults = Some(seed);
+        self
+    }
+
+    /// One more setting for all nodes.
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.to_owned(), value.to_owned()));
+        self
+    }
+}
 
 /// One line of nodes.json.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,56 +64,89 @@ pub struct Node {
     pub cluster: String,
     pub console: String,
     pub peer: String,
+    /// Where others call its peer door; a proxy, where links are bad.
+    #[serde(default)]
+    pub announced: String,
     pub data_dir: PathBuf,
     pub log: PathBuf,
 }
 
 /// A running mesh. Its processes end with it.
 pub struct Mesh {
-    local: Child,
-    /// The nodes that `keyval local` started, then those added.
+    /// `keyval local`; nobody where the story has put something between the nodes.
+    local: Option<Child>,
+    /// On the peer links.
+    pub proxy: Option<Proxy>,
+    /// The nodes that a story began with, then those added.
     pub nodes: Vec<Node>,
     added: Vec<Child>,
     folder: tempfile::TempDir,
     port: u16,
-    environment: Vec<(String, String)>,
+    plan: Plan,
     _alone: std::sync::MutexGuard<'static, ()>,
 }
 
 impl Mesh {
-    /// Starts `keyval local` with so many nodes and waits for `mesh ready`.
+    /// Starts `keyval local` with so many nodes, one copy of each range, and waits for `mesh ready`.
     pub fn start(nodes: usize) -> Self {
-        Self::start_with(nodes, &[])
+        Self::of(Plan::of(nodes, 1))
     }
 
-    /// The same, with settings for all nodes (`KEYVAL__...`).
-    pub fn start_with(nodes: usize, environment: &[(&str, &str)]) -> Self {
+    /// Starts `keyval local` as planned and waits for `mesh ready`; or the nodes one by one, where the links are to be bad.
+    pub fn of(plan: Plan) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = next_port();
-        let environment: Vec<(String, String)> =
-            environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let local = local(nodes, port, folder.path(), &environment);
-        let mut mesh = Self { local, nodes: Vec::new(), added: Vec::new(), folder, port, environment, _alone: alone };
-        mesh.wait_until_ready(nodes);
+        let proxy = plan.faults.map(Proxy::new);
+        let mut mesh =
+            Self { local: None, proxy, nodes: Vec::new(), added: Vec::new(), folder, port, plan, _alone: alone };
+        if mesh.proxy.is_none() {
+            mesh.local = Some(local(&mesh.plan, port, mesh.folder.path()));
+            mesh.wait_until_ready();
+        } else {
+            mesh.start_one_by_one();
+        }
         mesh
     }
 
-    fn wait_until_ready(&mut self, nodes: usize) {
+    fn start_one_by_one(&mut self) {
+        for place in 0..self.plan.nodes {
+            self.add(0);
+            until("the first has founded", Duration::from_secs(20), || place > 0 || self.roster_size(0) == Some(1));
+        }
+        self.until_well(0, self.plan.nodes, Duration::from_secs(60));
+        self.introduce();
+    }
+
+    /// Tells the proxy who is who.
+    fn introduce(&self) {
+        let Some(proxy) = &self.proxy else { return };
+        let nodes = self.ctl(0, &["nodes"]).expect("the roster");
+        for (place, node) in self.nodes.iter().enumerate() {
+            let mut known = nodes["nodes"].as_array().into_iter().flatten();
+            let id = known.find(|one| one["name"] == node.name.as_str()).and_then(|one| one["id"].as_str());
+            let id = u64::from_str_radix(id.expect("on the roster"), 16).expect("an id is hexadecimal");
+            proxy.name(place, NodeId(id));
+        }
+    }
+
+    fn wait_until_ready(&mut self) {
         let output = self.folder.path().join("local.out");
         until("mesh ready", Duration::from_secs(60), || {
-            if let Some(status) = self.local.try_wait().expect("a child of ours") {
+            if let Some(status) = self.local.as_mut().and_then(|local| local.try_wait().expect("a child of ours")) {
                 panic!("keyval local ended: {status}\n{}", fs::read_to_string(&output).unwrap_or_default());
             }
             fs::read_to_string(&output).is_ok_and(|text| text.lines().any(|line| line.trim() == "mesh ready"))
         });
         self.nodes = self.read_nodes();
-        assert_eq!(self.nodes.len(), nodes);
+        assert_eq!(self.nodes.len(), self.plan.nodes);
     }
 
     fn read_nodes(&self) -> Vec<Node> {
         let text = fs::read_to_string(self.folder.path().join("mesh/nodes.json")).expect("nodes.json");
-        serde_json::from_str(&text).expect("nodes.json is an array of nodes")
+        let mut nodes: Vec<Node> = serde_json::from_str(&text).expect("nodes.json is an array of nodes");
+        nodes.iter_mut().for_each(|node| node.announced.clone_from(&node.peer));
+        nodes
     }
 
     /// A connection to a node's plain door.
@@ -162,11 +229,16 @@ impl Mesh {
             cluster: door(1000),
             console: door(2000),
             peer: door(10_000),
+            announced: door(10_000),
             data_dir: self.folder.path().join(&name),
             log: self.folder.path().join(format!("{name}.log")),
             name,
         };
-        let child = self.spawn_joining(&node, &self.nodes[at].peer);
+        if let Some(proxy) = &self.proxy {
+            node.announced = proxy.open(place, &node.peer);
+        }
+        let seed = self.nodes.get(at).map_or(String::new(), |seed| seed.announced.clone());
+        let child = self.spawn_joining(&node, &seed);
         node.pid = child.id() as i32;
         self.added.push(child);
         self.nodes.push(node);
@@ -174,7 +246,7 @@ impl Mesh {
     }
 
     fn spawn(&self, node: &Node) -> Child {
-        let seeds: Vec<&str> = self.nodes.iter().map(|node| node.peer.as_str()).collect();
+        let seeds: Vec<&str> = self.nodes.iter().map(|node| node.announced.as_str()).collect();
         self.spawn_joining(node, &seeds.join(","))
     }
 
@@ -189,8 +261,10 @@ impl Mesh {
             .env("KEYVAL__CLUSTER__LISTEN", &node.cluster)
             .env("KEYVAL__CONSOLE__LISTEN", &node.console)
             .env("KEYVAL__PEER__LISTEN", &node.peer)
+            .env("KEYVAL__PEER__ANNOUNCE", &node.announced)
             .env("KEYVAL__MESH__JOIN", join)
-            .envs(self.environment.iter().map(|(key, value)| (key, value)))
+            .envs(self.plan.environment.iter().map(|(key, value)| (key, value)))
+            .env("KEYVAL__REPLICATION__FACTOR", self.plan.copies.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command
@@ -205,15 +279,14 @@ impl Mesh {
     pub fn kill_all(&mut self) {
         self.nodes.iter().for_each(|node| signal(node.pid, "KILL"));
         self.nodes.iter().for_each(until_gone);
-        let _ = self.local.wait();
+        let _ = self.local.as_mut().map(Child::wait);
     }
 
     /// Starts `keyval local` again on the same folder.
     pub fn start_again(&mut self) {
-        let nodes = self.nodes.len();
         let _ = fs::remove_file(self.folder.path().join("local.out"));
-        self.local = local(nodes, self.port, self.folder.path(), &self.environment);
-        self.wait_until_ready(nodes);
+        self.local = Some(local(&self.plan, self.port, self.folder.path()));
+        self.wait_until_ready();
     }
 
     /// Whether a node says that all is well.
@@ -262,15 +335,25 @@ impl Mesh {
         self.folder.path()
     }
 
+    /// The newest warnings and changes of command in all logs, for whoever has to find out why something took so long.
+    pub fn tell_warnings(&self) {
+        let matters = |line: &&str| line.contains(" WARN ") || line.contains(" commands in term ");
+        self.tell_logs(12, matters);
+    }
+
     /// The ends of all logs, for whoever has to find out why a test failed.
     fn tell_last_words(&self) {
+        self.tell_logs(25, |_| true);
+    }
+
+    fn tell_logs(&self, lines: usize, matters: impl Fn(&&str) -> bool) {
         let folders = [self.folder.path().to_owned(), self.folder.path().join("mesh")];
         let files = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
         let mut logs: Vec<PathBuf> = files.map(|file| file.path()).filter(|path| is_log(path)).collect();
         logs.sort();
         for log in logs {
             let text = fs::read_to_string(&log).unwrap_or_default();
-            let tail: Vec<&str> = text.lines().rev().take(25).collect();
+            let tail: Vec<&str> = text.lines().rev().filter(&matters).take(lines).collect();
             eprintln!("--- {} ---", log.display());
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }
@@ -289,13 +372,15 @@ impl Drop for Mesh {
             let _ = child.kill();
             let _ = child.wait();
         }
-        signal(self.local.id() as i32, "TERM");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline && self.local.try_wait().is_ok_and(|status| status.is_none()) {
-            std::thread::sleep(Duration::from_millis(20)); // between looks
+        if let Some(local) = &mut self.local {
+            signal(local.id() as i32, "TERM");
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while Instant::now() < deadline && local.try_wait().is_ok_and(|status| status.is_none()) {
+                std::thread::sleep(Duration::from_millis(20)); // between looks
+            }
+            let _ = local.kill();
+            let _ = local.wait();
         }
-        let _ = self.local.kill();
-        let _ = self.local.wait();
         for node in &self.nodes {
             signal(node.pid, "KILL");
         }
@@ -332,15 +417,15 @@ fn is_log(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "log" || extension == "out")
 }
 
-fn local(nodes: usize, port: u16, folder: &Path, environment: &[(String, String)]) -> Child {
+fn local(plan: &Plan, port: u16, folder: &Path) -> Child {
     let output = fs::File::create(folder.join("local.out")).expect("an output file");
     let errors = output.try_clone().expect("a second handle");
     Command::new(binary())
-        .args(["local", "--copies", "1"])
-        .args(["--nodes", &nodes.to_string(), "--port", &port.to_string()])
+        .arg("local")
+        .args(["--nodes", &plan.nodes.to_string(), "--copies", &plan.copies.to_string(), "--port", &port.to_string()])
         .arg("--dir")
         .arg(folder.join("mesh"))
-        .envs(environment.iter().map(|(key, value)| (key, value)))
+        .envs(plan.environment.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)

@@ -37,6 +37,7 @@ fn spare(mesh: &Mesh) -> Node {
     node.cluster = format!("127.0.0.1:{}", base + 1000);
     node.console = format!("127.0.0.1:{}", base + 2000);
     node.peer = format!("127.0.0.1:{}", base + 10_000);
+    node.announced.clone_from(&node.peer);
     node.data_dir = mesh.folder().join("spare");
     node
 }

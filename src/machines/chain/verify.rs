@@ -10,7 +10,7 @@
 
 use crate::machines::chain::{Context, Holding};
 use crate::machines::store::Effect;
-use crate::messages::chain::{ChainMessage, Counted};
+use crate::messages::chain::{ChainMessage, Contents, Counted};
 use crate::types::{Epoch, NodeId};
 
 impl Holding {
@@ -19,8 +19,8 @@ impl Holding {
     pub fn count(&mut self, asker: NodeId, id: u64, epoch: Epoch, from: u64, ctx: &mut Context) {
         if self.heads() && self.chain.epoch == epoch {
             let (keys, bytes) = ctx.around.limits.counted_a_step;
-            let to = self.keyspace.interval(from, keys, bytes);
-            self.tell_contents(asker, id, (from, to), ctx);
+            let (contents, to) = self.keyspace.some_contents(from, keys, bytes);
+            self.tell_contents(asker, id, (from, to), contents, ctx);
         }
     }
 
@@ -28,13 +28,20 @@ impl Holding {
     pub(super) fn on_mark(&mut self, asker: NodeId, id: u64, interval: (u64, Option<u64>), ctx: &mut Context) {
         // A joiner's copy is not compared, whatever it has by now.
         if self.serves() {
-            self.tell_contents(asker, id, interval, ctx);
+            let contents = self.keyspace.contents(interval.0, interval.1);
+            self.tell_contents(asker, id, interval, contents, ctx);
         }
     }
 
-    fn tell_contents(&mut self, asker: NodeId, id: u64, (from, to): (u64, Option<u64>), ctx: &mut Context) {
+    fn tell_contents(
+        &mut self,
+        asker: NodeId,
+        id: u64,
+        (from, to): (u64, Option<u64>),
+        contents: Contents,
+        ctx: &mut Context,
+    ) {
         let (range, epoch, applied) = (self.range, self.chain.epoch, self.applied);
-        let contents = self.keyspace.contents(from, to);
         ctx.effects.push(Effect::Counted { asker, id, counted: Counted { range, epoch, applied, to, contents } });
         self.forward(ctx);
         // One that has not been sent all of it yet would look at another stamp. The asker asks again.

@@ -325,6 +325,7 @@ impl Heartbeat {
         if !self.note_sign(now, from) {
             return;
         }
+        let is_proof = self.proves_life(from, &message);
         match message {
             HeartbeatMessage::Beacon(beacon) => self.on_beacon(now, from, beacon, effects),
             HeartbeatMessage::Grant(grant) => self.on_grant(now, from, &grant, effects),
@@ -333,7 +334,11 @@ impl Heartbeat {
                 self.on_report(now, from.0, (about, incarnation), why, effects);
             }
         }
-        self.pardon(from.0, effects);
+        if is_proof {
+            self.pardon(from.0, effects);
+        } else {
+            self.complain(now, from.0, from.0, Silence::Deaf, effects);
+        }
         if !self.hears.contains(&from.0) {
             self.tell_hears(now, effects);
         }

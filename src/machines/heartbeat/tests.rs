@@ -503,6 +503,30 @@ fn ten_thousand_reports_about_a_live_node_change_nothing() {
 }
 
 #[test]
+fn one_that_is_heard_and_hears_nobody_is_probed_like_a_silent_one() {
+    let says = |number, hears| {
+        let HeartbeatMessage::Beacon(beacon) = beacon(number) else { unreachable!() };
+        HeartbeatMessage::Beacon(Beacon { hears, ..beacon })
+    };
+    let alive = Effect::Alive { node: TWO, incarnation: LIFE, ailing: Vec::new() };
+    let mut node = Node::commander(&[chain(&[ONE, TWO], 1)]);
+    // Who has just begun has heard nobody yet.
+    assert!(node.hear(TWO, says(1, 1)).contains(&alive));
+    let probe = probes(&node.hear(TWO, says(2, 1)), TWO)[0];
+    node.hear(TWO, HeartbeatMessage::Probed(probe));
+    // It goes on saying so, and does not answer any more.
+    node.now = ms(10_100);
+    assert_eq!(probes(&node.hear(TWO, says(3, 1)), TWO).len(), 1);
+    node.now = ms(10_150);
+    node.report(TWO, THREE);
+    let seen = node.until(ms(10_200));
+    assert!(seen.iter().any(|(at, effect)| *at == ms(10_200) && matches!(effect, Effect::Suspect { node: TWO, .. })));
+    assert!(!node.hear(TWO, says(4, 1)).contains(&alive));
+    assert!(!node.report(TWO, THREE).contains(&alive));
+    assert!(node.hear(TWO, says(5, 2)).contains(&alive));
+}
+
+#[test]
 fn a_live_node_that_another_misses_is_apart_from_it() {
     let mut node = Node::commander(&[chain(&[TWO, THREE], 1)]);
     node.hear(TWO, beacon(1));
@@ -537,6 +561,44 @@ fn a_new_commander_gives_everybody_a_fresh_grace() {
     let seen = node.until(ms(15_499));
     assert_eq!(probes(&only(seen), TWO), [0u64; 0]);
     assert_eq!(probes(&only(node.until(ms(15_500))), TWO).len(), 1);
+}
+
+#[test]
+fn whom_a_new_commander_misses_already_is_probed_at_once() {
+    let chains = [chain(&[ONE, TWO], 1)];
+    let elected = |node: &mut Node| {
+        node.publish(published(1, &chains, Some(ONE), ONE));
+        probes(&node.step(Input::Timer), TWO).len()
+    };
+    let follower = || {
+        let mut node = Node::new(ONE);
+        node.publish(published(1, &chains, Some(THREE), ONE));
+        node.hear(TWO, beacon(1));
+        node
+    };
+    // It was reported after the election and before anything was committed in the new term.
+    let mut node = follower();
+    node.until(ms(10_400));
+    assert_eq!(probes(&node.report(THREE, TWO), TWO), [0u64; 0], "it does not command yet");
+    let effects = node.publish(published(1, &chains, Some(ONE), ONE));
+    assert_eq!(probes(&effects, TWO).len(), 1);
+    let seen = node.until(ms(10_500));
+    assert!(seen.iter().any(|(at, effect)| *at == ms(10_500) && matches!(effect, Effect::Suspect { node: TWO, .. })));
+    // The commander has missed it for a failure_timeout itself.
+    let mut node = follower();
+    node.until(ms(10_500));
+    let effects = node.publish(published(1, &chains, Some(ONE), ONE));
+    assert_eq!(probes(&effects, TWO).len(), 1);
+    // A sign of life settles a complaint, and so does time.
+    let mut node = follower();
+    node.report(THREE, TWO);
+    node.hear(TWO, beacon(2));
+    assert_eq!(elected(&mut node), 0);
+    let mut node = Node::new(ONE);
+    node.publish(published(1, &chains, Some(THREE), ONE));
+    node.report(THREE, TWO);
+    node.now = ms(10_501);
+    assert_eq!(elected(&mut node), 0);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Silence: a drone reports it, the commander probes and then says its verdict.
 //!
 //! A report decides nothing: however many come about a node that lives, they cost one probe each T/5 and change nothing. Any
-//! sign of life later than a complaint settles it. What was missed, by whom, and how long the probe went unanswered is told
+//! sign of life later than a complaint settles it; but for those of a node that is heard and hears nobody, which grants no
+//! lease and takes no write, so that its chains stand still as if it were dead. It is probed like a silent one. What was missed, by whom, and how long the probe went unanswered is told
 //! with the verdict, so that every later change of a chain can be explained.
 
 use std::time::Duration;
@@ -21,8 +22,10 @@ pub(super) struct Suspicion {
     suspect: bool,
     /// Commander: in which life, and with what ailments, it was last said to be alive.
     told: Option<(Incarnation, Vec<String>)>,
-    /// Commander: complaints since the last sign.
+    /// Complaints since the last sign. Who does not command keeps them for the case that it soon will.
     misses: Vec<Miss>,
+    /// Commander: it said that it hears nobody, and nothing has come since that shows the contrary.
+    deaf: bool,
     /// Commander: the probe that is under way.
     probe: Option<Probe>,
     /// Commander: when the last probe left.
@@ -37,6 +40,8 @@ pub(super) struct Suspicion {
 struct Miss {
     by: NodeId,
     why: Silence,
+    /// When it was said last.
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -46,11 +51,19 @@ struct Probe {
 }
 
 impl Suspicion {
-    fn note(&mut self, by: NodeId, why: Silence) {
-        let known = self.misses.iter().any(|miss| miss.by == by && miss.why == why);
-        if !known && self.misses.len() < MISSES {
-            self.misses.push(Miss { by, why });
+    fn note(&mut self, now: Instant, by: NodeId, why: Silence) {
+        if let Some(miss) = self.misses.iter_mut().find(|miss| miss.by == by && miss.why == why) {
+            miss.at = now;
+        } else if self.misses.len() < MISSES {
+            self.misses.push(Miss { by, why, at: now });
         }
+    }
+
+    /// What is left of it when a reign begins or ends: the complaints that were said after `since`.
+    fn begin_anew(&mut self, since: Instant) {
+        let mut misses = std::mem::take(&mut self.misses);
+        misses.retain(|miss| miss.at >= since);
+        *self = Self { misses, ..Self::default() };
     }
 
     /// The answer may be waiting to be heard.
@@ -73,7 +86,9 @@ impl Suspicion {
 
 impl Heartbeat {
     /// Begins or ends to watch as commander. A new one gives everybody a fresh grace, and knows of nobody given up: what the
-    /// one before said of that is in the log by now, or came to nothing.
+    /// one before said of that is in the log by now, or came to nothing. But who is missed already is probed at once: drones
+    /// report to an elected commander before it has committed in its own term, and most often it misses its predecessor
+    /// itself.
     pub(super) fn follow_reign(&mut self, now: Instant, known: Option<&Published>, effects: &mut Vec<Effect>) {
         let Some(published) = self.published.clone() else { return };
         let was = known.filter(|known| known.commanding).map(|known| known.term);
@@ -83,15 +98,20 @@ impl Heartbeat {
         }
         self.giving.forget_reign();
         self.reign = is.map(|_| now);
+        let timing = published.dictionary.settings.timing;
         for peer in self.peers.values_mut() {
+            let silent = peer.heard.is_some() && peer.last() + timing.failure_timeout <= now;
             peer.since = now;
-            peer.suspicion = Suspicion::default();
+            peer.suspicion.begin_anew(now - timing.failure_timeout);
+            if silent && is.is_some() {
+                peer.suspicion.note(now, self.me, Silence::NoBeacon);
+            }
         }
         if is.is_some() {
-            let timing = published.dictionary.settings.timing;
             self.tell_own_life(effects);
             self.ask_myself(now, &timing);
             self.giving.on_timer(now, &timing, effects);
+            self.watch(now, effects);
         }
     }
 
@@ -127,10 +147,28 @@ impl Heartbeat {
 
     /// Another node misses one.
     pub(super) fn on_report(&mut self, now: Instant, by: NodeId, about: Life, why: Silence, effects: &mut Vec<Effect>) {
-        let known = self.peers.get(&about.0).is_some_and(|peer| peer.incarnation <= about.1);
-        if self.reign.is_some() && known {
+        let Some(peer) = self.peers.get_mut(&about.0).filter(|peer| peer.incarnation <= about.1) else { return };
+        if self.reign.is_some() {
             self.complain(now, about.0, by, why, effects);
+        } else {
+            peer.suspicion.note(now, by, why);
         }
+    }
+
+    /// Whether a message shows that its sender lives and hears, as far as that is this node's to judge. One that the commander
+    /// has not yet known for alive may begin with hearing nobody.
+    pub(super) fn proves_life(&mut self, from: Life, message: &HeartbeatMessage) -> bool {
+        let commanding = self.reign.is_some();
+        let Some(peer) = self.peers.get_mut(&from.0).filter(|_| commanding) else { return true };
+        let suspicion = &mut peer.suspicion;
+        let known = suspicion.told.as_ref().is_some_and(|(life, _)| *life == from.1);
+        match message {
+            HeartbeatMessage::Beacon(beacon) => suspicion.deaf = known && beacon.hears <= 1,
+            // What a deaf one misses it can still say.
+            HeartbeatMessage::Report { .. } => {}
+            _ => suspicion.deaf = false,
+        }
+        !suspicion.deaf
     }
 
     /// A sign of life came: complaints before it are settled.
@@ -216,9 +254,16 @@ impl Heartbeat {
         Some(last + published.dictionary.settings.timing.failure_timeout)
     }
 
-    fn complain(&mut self, now: Instant, about: NodeId, by: NodeId, why: Silence, effects: &mut Vec<Effect>) {
+    pub(super) fn complain(
+        &mut self,
+        now: Instant,
+        about: NodeId,
+        by: NodeId,
+        why: Silence,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(peer) = self.peers.get_mut(&about).filter(|peer| !peer.suspicion.suspect) else { return };
-        peer.suspicion.note(by, why);
+        peer.suspicion.note(now, by, why);
         self.judge(now, about, effects);
     }
 
@@ -240,7 +285,7 @@ impl Heartbeat {
             return;
         }
         if peer.last() + timing.failure_timeout <= now {
-            peer.suspicion.note(self.me, Silence::NoBeacon);
+            peer.suspicion.note(now, self.me, Silence::NoBeacon);
         }
         self.probes += 1;
         peer.suspicion.probe = Some(Probe { id: self.probes, sent: now });

@@ -3,8 +3,8 @@
 //! A range is looked at interval by interval; the head says where each ends, and a mark goes down its chain so that all members
 //! look at one stamp (`chain::verify`). The asker compares. What did not come, because a link broke or a chain changed,
 //! is asked again for a while, from the start of the range where its chain is another one; what stays different
-//! or silent is reported. Some dozens of ranges are under way at a time, each with one interval, so no worker has more to do for
-//! this than a few short steps between its clients' commands.
+//! or silent is reported. A few ranges are under way at a time, each with one interval, so no worker has more to do for this
+//! than a short step now and then between its clients' commands. What waits for somebody silent does not count: others go on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,8 +19,12 @@ use crate::types::{Instant, NodeId, RangeId};
 use super::Effect;
 use super::evidence::Life;
 
-/// How many ranges are looked at at once.
-const AT_ONCE: usize = 48;
+/// How many ranges are looked at at once: few, so that a client's command has at most a step or two before it at any worker.
+/// More would not be faster by much, since somebody is always reading.
+const AT_ONCE: usize = 8;
+
+/// How many are open at once, those included that wait for somebody silent: they cost nothing.
+const OPEN: usize = 1024;
 
 /// How often an interval is asked for in vain: with a pause of one failure timeout between, long enough for a lost member to
 /// be found out and dropped, and for whoever was slow.
@@ -147,10 +151,13 @@ impl Comparing {
         for (range, inquiry) in self.under_way.extract_if(.., |_, inquiry| inquiry.tries >= TRIES) {
             self.done.insert(range, inquiry.report(dictionary));
         }
-        while self.under_way.len() < AT_ONCE
+        let mut at_work = self.under_way.values().filter(|inquiry| inquiry.tries == 0).count();
+        while at_work < AT_ONCE
+            && self.under_way.len() < OPEN
             && let Some(range) = self.left.pop_front()
         {
             self.under_way.insert(range, Inquiry::new(range, dictionary.chain(range)));
+            at_work += 1;
         }
         for inquiry in self.under_way.values_mut().filter(|inquiry| inquiry.asked.is_none()) {
             *numbers += 1;

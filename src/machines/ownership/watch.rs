@@ -227,8 +227,7 @@ mod tests {
         watch.on_alive(Instant(1), node, later);
         assert!(watch.hears(&dictionary, node, listed));
         // It died before that. Nobody will ever hear the life on the roster again.
-        let missed = Missed { evidence: "no beacon".into(), gone: false };
-        watch.on_suspect(Instant(2), node, later, missed);
+        watch.on_suspect(Instant(2), node, later, Missed { evidence: "no beacon".into(), gone: false });
         assert!(!watch.hears(&dictionary, node, listed));
         assert_eq!(watch.suspicion(node, listed), Some((Instant(2), "no beacon")));
         assert_eq!(watch.standing(&dictionary.roster[&node]), Some((Standing::Suspect, "no beacon")));
