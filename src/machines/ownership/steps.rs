@@ -250,9 +250,14 @@ impl View<'_> {
             },
         };
         let incarnation = self.dictionary.roster[&node].node.incarnation;
+        let joiner = Holder { node, incarnation, state: HolderState::Loading };
         let mut holders = self.marked(range, &chain.holders);
-        holders.push(Holder { node, incarnation, state: HolderState::Loading });
-        Need::Join(self.change(range, chain, holders, Cause::Placement))
+        holders.push(joiner);
+        let join = Need::Join(self.change(range, chain, holders, Cause::Placement));
+        // Whoever joins gives up the copy it was left with, which counts if those who serve are lost (G22). So one of them says
+        // first that it is there: a head may have died unseen, and this be all that is left of what it answered.
+        let keeps = chain.former.iter().any(|copy| (copy.node, copy.incarnation) == (node, incarnation));
+        if keeps { self.once_vouched(range, chain, &joiner, None, join) } else { join }
     }
 
     /// A member that a node did not reach when it was last tried.
