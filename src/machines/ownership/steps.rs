@@ -98,10 +98,22 @@ impl View<'_> {
         if let Some(need) = self.part(range, chain) {
             return need;
         }
-        match chain.holders.last() {
+        let need = match chain.holders.last() {
             Some(joiner) if joiner.state == HolderState::Loading => self.load(range, chain, *joiner),
             _ => self.settle(range, chain),
+        };
+        match need {
+            // What a head was parked for has been overtaken by something that takes its time: clients need not wait for it.
+            Need::Wait(_) | Need::Join(_) if self.is_parked(range, chain) => {
+                Need::Change(Urgency::Lost, self.let_go(range, chain))
+            }
+            need => need,
         }
+    }
+
+    /// Whether the head is parked in this epoch, or was told to be.
+    fn is_parked(&self, range: RangeId, chain: &Chain) -> bool {
+        self.evidence.has_parked(range, chain) || self.evidence.parking_since(range, chain).is_some()
     }
 
     /// G22, G23. The newest surviving copy begins the range anew, or an empty one if there is none.
@@ -202,10 +214,6 @@ impl View<'_> {
                 Urgency::Progress,
                 self.change(range, chain, without(chain, &joiner), Cause::Placement),
             );
-        }
-        // Parked by a commander before this one: clients need not wait for the joiner.
-        if self.evidence.has_parked(range, chain) {
-            return Need::Change(Urgency::Lost, self.let_go(range, chain));
         }
         Need::Wait(Why::Loading)
     }
@@ -317,8 +325,7 @@ impl View<'_> {
     /// Everything lies as it should. A head that was parked for nothing is let go, and marks of moves that were given up
     /// are taken away.
     fn tidy(&self, range: RangeId, chain: &Chain) -> Need {
-        let parked = self.evidence.has_parked(range, chain) || self.evidence.parking_since(range, chain).is_some();
-        if parked {
+        if self.is_parked(range, chain) {
             return Need::Change(Urgency::Lost, self.let_go(range, chain));
         }
         let holders = self.marked(range, &chain.holders);

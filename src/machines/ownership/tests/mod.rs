@@ -109,6 +109,20 @@ fn a_silent_holder_keeps_its_place_for_a_while() {
 }
 
 #[test]
+fn a_parked_head_is_let_go_when_what_it_waits_for_takes_its_time() {
+    let mut world = World::grown(5, 2);
+    world.pause(2);
+    world.run(Duration::from_secs(2));
+    // A commander before this one told the head of a range to park, and now a member of it is waited for.
+    let waits = |chain: &Chain| chain.holders.len() == 1 && chain.former.iter().any(|copy| copy.node == NodeId(2));
+    let (range, chain) = world.dictionary.ranges().find(|(_, chain)| waits(chain)).expect("one waits for n2");
+    let (head, epoch) = (chain.holders[0].node, chain.epoch);
+    world.park(head, range, epoch);
+    world.run(Duration::from_secs(1));
+    assert!(world.dictionary.chain(range).epoch > epoch, "it stays parked until a later epoch");
+}
+
+#[test]
 fn a_copy_that_writes_wait_for_is_made_at_once() {
     let mut world = World::grown(5, 2);
     let set = |key: &str, value: &str| Command::Configure { key: key.into(), value: value.into() };

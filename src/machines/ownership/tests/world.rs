@@ -374,7 +374,7 @@ impl World {
         }
     }
 
-    fn park(&mut self, node: NodeId, range: RangeId, epoch: Epoch) {
+    pub fn park(&mut self, node: NodeId, range: RangeId, epoch: Epoch) {
         let chain = self.dictionary.chain(range).clone();
         let life = self.nodes[&node].life;
         let heads = chain.head().is_some_and(|head| head.node == node && head.incarnation == life);
