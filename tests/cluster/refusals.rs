@@ -144,17 +144,19 @@ fn a_directory_of_another_mesh_is_refused() {
         .stderr(fs::File::create(&log).expect("a log"))
         .spawn()
         .expect("a node starts");
-    // It keeps to its own mesh, and says that the address it was given belongs to another.
-    until("it says so", Duration::from_secs(20), || {
-        fs::read_to_string(&log).is_ok_and(|text| text.contains("WrongMesh"))
-    });
-    if again.try_wait().expect("a child of ours").is_none() {
-        let hello = Client::connect(&node.client, Duration::from_secs(1)).and_then(|mut c| c.ask(&["HELLO"]));
-        assert_eq!(hello.expect("a reply").field("mesh"), own.field("mesh"));
-    }
-    again.kill().expect("killed");
-    again.wait().expect("ended");
+    // It says that the address it was given belongs to another mesh, and ends.
+    until("it ends", Duration::from_secs(20), || again.try_wait().expect("a child of ours").is_some());
+    assert!(fs::read_to_string(&log).is_ok_and(|text| text.contains("WrongMesh")), "it says why");
     assert_eq!(mesh.roster_size(0), Some(2));
+    // Its own mesh is as it was.
+    let mut alone = mesh.command(&node, "").stderr(Stdio::null()).spawn().expect("a node starts");
+    until("it is back in its own mesh", Duration::from_secs(10), || {
+        Client::connect(&node.client, Duration::from_secs(1))
+            .and_then(|mut client| client.ask(&["HELLO"]))
+            .is_ok_and(|hello| hello.field("mesh") == own.field("mesh"))
+    });
+    alone.kill().expect("killed");
+    alone.wait().expect("ended");
 }
 
 #[test]

@@ -109,6 +109,8 @@ impl Holding {
         self.drop_stream(ctx);
         let Some(successor) = &mut self.successor else { return };
         successor.in_step = false;
+        // What it acknowledged belongs to the copy that it drops now.
+        (successor.asked, successor.acks, successor.acked) = (None, false, Sequence(0));
         successor.streamings += 1;
         successor.stream = Some(Stream {
             number: successor.streamings,

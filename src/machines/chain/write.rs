@@ -193,6 +193,10 @@ impl Holding {
         if sequence > self.applied.sequence {
             return;
         }
+        // While it is being streamed it has nothing: this is of the copy that it drops when the first part comes.
+        if successor.stream.is_some() {
+            return;
+        }
         if !successor.in_step {
             // It acknowledges in this epoch, so it found that it has what it was asked about (G7), and nothing behind that.
             let Some(asked) = successor.asked.take() else { return };
