@@ -5,7 +5,7 @@ TOOLS := $(CURDIR)/target/tools
 DENY_VERSION := 0.20.2
 COMPOSE ?= $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 COMPOSE_FILE := docker/docker-compose.yml
-SEEDS ?= 1..1000
+SEEDS ?= 1..1001
 MINUTES ?= 10
 N ?= 2
 
@@ -36,7 +36,7 @@ fix: ## Format, and apply what the linter can mend by itself
 build: ## Build the release binary
 	$(CARGO) build --release --locked
 
-sim: build ## Random worlds under the checkers: make sim SEEDS=1..1000 MINUTES=10
+sim: build ## Random worlds under the checkers: make sim SEEDS=1..1001 MINUTES=10
 	./target/release/keyval sim run --seeds $(SEEDS) --minutes $(MINUTES)
 
 up: ## Start a founder and two drones in containers

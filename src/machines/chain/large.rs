@@ -82,10 +82,11 @@ impl Holding {
         // What does not follow is not taken, and so not answered: the source begins anew after a while.
         let Some(assembling) = predecessor.assembling.as_mut().filter(fits) else { return };
         assembling.data.extend_from_slice(&piece.data);
-        if let (Some(expires_ms), Some(whole)) = (piece.end, predecessor.assembling.take_if(|_| piece.end.is_some())) {
-            let mut data = whole.data;
+        if let Some(expires_ms) = piece.end {
+            let mut data = std::mem::take(&mut assembling.data);
             data.shrink_to_fit();
-            self.keyspace.apply(&Change::Put(whole.key, Value { data: data.into(), expires_ms }));
+            predecessor.assembling = None;
+            self.keyspace.apply(&Change::Put(piece.key, Value { data: data.into(), expires_ms }));
         }
         self.took_part(false, ctx);
     }
