@@ -479,7 +479,7 @@ impl Store {
             let Some(place) = self.place(range) else { continue };
             let Some(holding) = self.holdings[place].as_deref_mut() else { continue };
             let next = holding.settle(&mut Context { now, around: &mut self.around, effects, expected: 1 });
-            if holding.has_waiting() {
+            if holding.waits_for_right() {
                 self.stalled.insert(range);
             } else if !self.stalled.is_empty() {
                 self.stalled.remove(&range);

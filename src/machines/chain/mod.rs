@@ -360,6 +360,12 @@ impl Holding {
         !self.queue.is_empty()
     }
 
+    /// Whether leases, or the end of the quiet time, would change anything here: somebody waits, or all that keeps writes
+    /// from being clean is that this head may not say so yet. Nobody else would ever tell it, and what is dirty is kept.
+    pub fn waits_for_right(&self) -> bool {
+        self.has_waiting() || self.clean < self.applied.sequence && self.heads() && !self.waits_for_successor()
+    }
+
     /// How far the copy has come.
     pub fn progress(&self) -> Progress {
         Progress {
@@ -483,7 +489,7 @@ impl Holding {
     fn next_alarm(&self, ctx: &Context) -> Option<Instant> {
         let now = ctx.instant();
         let beat = ctx.around.timing.beat();
-        let quiet = (self.has_waiting() && now < self.quiet_until).then_some(self.quiet_until);
+        let quiet = (self.waits_for_right() && now < self.quiet_until).then_some(self.quiet_until);
         let hello = self.predecessor.as_ref().and_then(|predecessor| predecessor.next_hello(&ctx.around.timing));
         let caught_up = self.gate.as_ref().and_then(Gate::said).map(|said| said + beat);
         let parked = match self.parking {

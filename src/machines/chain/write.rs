@@ -153,7 +153,7 @@ impl Holding {
     }
 
     /// Whether what is clean depends on the member behind: it serves, or (G15) is the joiner this one is bound to.
-    fn waits_for_successor(&self) -> bool {
+    pub(super) fn waits_for_successor(&self) -> bool {
         self.successor.as_ref().is_some_and(|successor| successor.serves || self.gate.is_some())
     }
 

@@ -232,6 +232,26 @@ fn a_range_moves_from_one_sole_holder_to_another() {
 }
 
 #[test]
+fn what_a_sole_holder_joined_with_is_clean_as_soon_as_it_may_say_so() {
+    let mut world = World::chain_of(&[A], 2, 1);
+    world.at_once(A, "SET k v");
+    world.join(B);
+    // It is promoted and leads before it has heard a word as a member that serves.
+    world.commit_promotion(B);
+    world.adopt(B);
+    world.serving(&[B]);
+    world.adopt_all();
+    world.deliver();
+    // It does not know yet what is clean, and nobody behind it will tell; nor does any client ask.
+    assert!(world.see(B).clean < world.see(B).applied.sequence);
+    world.lease(B);
+    assert!(world.see(B).clean < world.see(B).applied.sequence, "it is quiet still");
+    world.advance(600);
+    assert_eq!(world.see(B).clean, world.see(B).applied.sequence);
+    assert_eq!(world.nodes[&B].store.deadline(), None);
+}
+
+#[test]
 fn a_dropped_copy_is_kept_until_the_range_is_whole() {
     let mut world = World::chain_of(&[A, B], 3, 2);
     world.at_once(A, "SET k v");
