@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::client::Reply;
 use crate::mesh::{Mesh, Plan};
+use crate::number_from_environment;
 use crate::proxy::{Proxy, Weather};
 use crate::siege::{Gap, Siege};
 
@@ -48,8 +49,8 @@ const HARMS: [Harm; 8] =
 
 #[test]
 fn a_bad_day_loses_nothing_and_every_gap_has_its_reason() {
-    let seed = from_environment("KEYVAL_SEED", 1);
-    let end = Instant::now() + Duration::from_secs(from_environment("KEYVAL_SECONDS", 20));
+    let seed = number_from_environment("KEYVAL_SEED", 1);
+    let end = Instant::now() + Duration::from_secs(number_from_environment("KEYVAL_SECONDS", 20));
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut mesh = Mesh::of(Plan::of(NODES, 3).with_faults(seed));
     let siege = Siege::lay(&mesh, KEYS);
@@ -152,8 +153,4 @@ impl Told {
         let while_it_lasted = |at: u64| (gap.wall_ms.0..=gap.wall_ms.1).contains(&at);
         events.iter().find(|(at, _)| while_it_lasted(*at)).map(|(_, text)| text.as_str())
     }
-}
-
-fn from_environment(name: &str, usual: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(usual)
 }

@@ -325,6 +325,23 @@ impl Mesh {
         nodes["nodes"].as_array()?.iter().find(|one| one["name"] == name.as_str())?["incarnation"].as_u64()
     }
 
+    /// The places of the nodes that hold a key, head first, as a node sees it.
+    pub fn holders(&self, at: usize, key: &str) -> Vec<usize> {
+        self.holder_states(at, key).into_iter().map(|(node, _)| node).collect()
+    }
+
+    /// The same with the state of each: loading, serving or leaving.
+    pub fn holder_states(&self, at: usize, key: &str) -> Vec<(usize, String)> {
+        let Ok(Reply::Bulk(text)) = self.ask(at, &["MESH", "LOCATE", key]) else {
+            panic!("nobody tells where {key} is")
+        };
+        let location: Value = serde_json::from_str(&text).expect("JSON");
+        let text = |holder: &Value, field: &str| holder[field].as_str().expect("a text").to_owned();
+        let place = |name: String| self.nodes.iter().position(|node| node.name == name).expect("a node of ours");
+        let holders = location["holders"].as_array().expect("a list").iter();
+        holders.map(|holder| (place(text(holder, "name")), text(holder, "state"))).collect()
+    }
+
     /// How many nodes are on the roster, as a node sees it.
     pub fn roster_size(&self, node: usize) -> Option<usize> {
         Some(self.ctl(node, &["nodes"])?.get("nodes")?.as_array()?.len())

@@ -15,7 +15,7 @@ fn head_middle_tail_commander_and_a_joining_node_are_killed() {
     let mut mesh = Mesh::of(Plan::of(5, 3));
     mesh.until_well(0, 5, Duration::from_secs(60));
     for (place, what) in ["the head", "the middle", "the tail"].iter().enumerate() {
-        let at = |mesh: &Mesh, key: &str| chain(mesh, key)[place];
+        let at = |mesh: &Mesh, key: &str| mesh.holders(0, key)[place];
         kill_one(&mut mesh, what, at);
     }
     kill_one(&mut mesh, "the commander", |mesh, _| mesh.commander(&[0, 1, 2, 3, 4]).0);
@@ -36,7 +36,7 @@ fn two_of_three_holders_are_killed_at_once() {
     mesh.until_well(0, 5, Duration::from_secs(60));
     for (one, other, what) in [(0, 1, "head and middle"), (1, 2, "middle and tail"), (0, 2, "head and tail")] {
         let siege = Siege::lay(&mesh, KEYS);
-        let chain = chain(&mesh, siege.key(0));
+        let chain = mesh.holders(0, siege.key(0));
         let at = siege.now();
         mesh.pause(chain[one]);
         mesh.kill(chain[other]);
@@ -66,14 +66,6 @@ fn end(what: &str, mesh: &Mesh, siege: Siege, at: Time) {
     let gap = account.longest_gap(at);
     eprintln!("{what} killed: longest gap {gap}; {}; {} nodes", account.counts(), mesh.nodes.len());
     account.check();
-}
-
-/// The places of the nodes that hold a key, head first.
-fn chain(mesh: &Mesh, key: &str) -> Vec<usize> {
-    let location = mesh.ctl(0, &["locate", key]).expect("where it lies");
-    let holders = location["holders"].as_array().expect("a list");
-    let place = |name: &str| mesh.nodes.iter().position(|node| node.name == name).expect("a node of ours");
-    holders.iter().map(|holder| place(holder["name"].as_str().expect("a name"))).collect()
 }
 
 fn loading(mesh: &Mesh, node: usize) -> u64 {
