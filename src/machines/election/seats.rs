@@ -9,6 +9,9 @@
 //! pairs, from odd to odd, and an even number is filled up as soon as somebody is ready. Two nodes both vote: then the
 //! dictionary survives on either, and there is no third to wait for. Nobody loses a seat only to make a number odd.
 //!
+//! **Witnesses** never stand, so a majority of theirs alone is worth nothing: they are fewer than the drones among voters, as
+//! far as there are drones to vote, and one too many gives its seat to a drone that is ready.
+//!
 //! **Dead voters without heirs** stay, unless the mesh is safer without them: of four voters with one dead all three
 //! others must agree, of three without it two of three. Below three this is never done: a majority of the last three
 //! is what is left of what was promised.
@@ -69,6 +72,7 @@ pub(super) fn plan(view: &View<'_>) -> Option<Step> {
         .or_else(|| view.forget())
         .or_else(|| view.teach())
         .or_else(|| view.replace_dead())
+        .or_else(|| view.relieve())
         .or_else(|| view.promote())
         .or_else(|| view.demote())
         .or_else(|| view.shrink());
@@ -106,6 +110,17 @@ impl View<'_> {
         let mut heirs: Vec<NodeId> = self.seats.learners.iter().copied().filter(ready).collect();
         heirs.sort_by_key(|node| (self.seat(*node).witness, *node));
         heirs
+    }
+
+    /// Whether every majority of these has one that can rule. Who is dead may come back with its log, so it counts.
+    fn can_always_rule(&self, voters: &[NodeId]) -> bool {
+        voters.iter().filter(|node| self.seat(**node).witness).count() < majority(voters.len())
+    }
+
+    /// The voters after a change.
+    fn after(&self, change: &SeatsChange) -> Vec<NodeId> {
+        let stays = |node: &NodeId| !change.learners.contains(node) && !change.gone.contains(node);
+        self.voters().filter(stays).chain(change.voters.iter().copied()).collect()
     }
 
     /// A voter that leaves, or has left the roster, gives its seat to an heir, or gives it up.
@@ -149,7 +164,19 @@ impl View<'_> {
         let dead = self.voters().find(|node| *node != self.me && self.seat(*node).dead)?;
         let heir = self.heirs().into_iter().next()?;
         let why = format!("{dead} has been silent for long; {heir} votes instead");
-        Some(SeatsChange { voters: vec![heir], learners: vec![dead], why, ..Default::default() })
+        let change = SeatsChange { voters: vec![heir], learners: vec![dead], why, ..Default::default() };
+        self.can_always_rule(&self.after(&change)).then_some(change)
+    }
+
+    /// Of too many witnesses one gives its seat to a drone.
+    fn relieve(&self) -> Option<SeatsChange> {
+        if self.can_always_rule(&self.seats.voters) {
+            return None;
+        }
+        let witness = self.voters().find(|node| *node != self.me && self.seat(*node).witness)?;
+        let heir = self.heirs().into_iter().find(|heir| !self.seat(*heir).witness)?;
+        let why = format!("{witness} never stands; {heir} votes instead");
+        Some(SeatsChange { voters: vec![heir], learners: vec![witness], why, ..Default::default() })
     }
 
     fn promote(&self) -> Option<SeatsChange> {
@@ -165,7 +192,8 @@ impl View<'_> {
             _ => 0,
         };
         let promoted: Vec<NodeId> = heirs.into_iter().take(wanted.min(room)).collect();
-        (!promoted.is_empty()).then(|| SeatsChange { voters: promoted, why: "caught up".into(), ..Default::default() })
+        let change = SeatsChange { voters: promoted, why: "caught up".into(), ..Default::default() };
+        (!change.voters.is_empty() && self.can_always_rule(&self.after(&change))).then_some(change)
     }
 
     /// More vote than should: the setting was lowered.
@@ -191,7 +219,8 @@ impl View<'_> {
         }
         let why = format!("{} voters have been silent for long; {left} vote without them", dead.len());
         let learners = dead.into_iter().chain(alive.split_off(left)).collect();
-        Some(SeatsChange { learners, why, ..Default::default() })
+        let change = SeatsChange { learners, why, ..Default::default() };
+        self.can_always_rule(&self.after(&change)).then_some(change)
     }
 }
 
@@ -273,6 +302,21 @@ mod tests {
         );
         assert_eq!(changed(next(&[1, 2, 3, 4, 5], &[], "lddll", 5)), change(&[], &[2, 3], &[]));
         assert_eq!(changed(next(&[1, 2, 3, 4], &[], "ldll", 5)), change(&[], &[2], &[]));
+    }
+
+    #[test]
+    fn witnesses_are_fewer_than_drones_among_voters() {
+        assert_eq!(changed(next(&[1], &[2, 3], "llw", 5)), change(&[2, 3], &[], &[]));
+        assert_eq!(changed(next(&[1], &[2], "lw", 5)), change(&[2], &[], &[]), "both must agree to anything");
+        assert_eq!(next(&[1, 2], &[3], "lww", 5), None);
+        assert_eq!(next(&[1], &[2, 3], "lww", 5), None);
+        assert_eq!(next(&[1, 2, 3], &[4, 5], "llwww", 5), None);
+        assert_eq!(next(&[1, 2, 3], &[4], "ldww", 5), None, "the dead one may come back, and rule");
+        assert_eq!(next(&[1, 2, 3, 4, 5], &[], "lddww", 5), None);
+        // So many sit only where others have left. A drone that is ready takes the seat of one.
+        assert_eq!(next(&[1, 2, 3], &[4], "lwwb", 3), None);
+        assert_eq!(changed(next(&[1, 2, 3], &[4], "lwwl", 3)), change(&[4], &[2], &[]));
+        assert_eq!(changed(next(&[1, 2, 3], &[4], "lgww", 3)), change(&[4], &[2], &[]));
     }
 
     /// Whatever is seen: no majority becomes harder to reach among those that live, the commander keeps its seat, and
