@@ -5,11 +5,12 @@ TOOLS := $(CURDIR)/target/tools
 DENY_VERSION := 0.20.2
 COMPOSE ?= $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 COMPOSE_FILE := docker/docker-compose.yml
-SEEDS ?= 1..1001
+SEEDS ?= 1..101
+NIGHT ?= 10000..40000
 MINUTES ?= 10
 N ?= 2
 
-.PHONY: help run test verify fix build sim up scale down test-docker
+.PHONY: help run test verify fix build sim sim-night up scale down test-docker
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,8 +37,11 @@ fix: ## Format, and apply what the linter can mend by itself
 build: ## Build the release binary
 	$(CARGO) build --release --locked
 
-sim: build ## Random worlds under the checkers: make sim SEEDS=1..1001 MINUTES=10
+sim: build ## Random worlds under the checkers, about a minute of them: make sim SEEDS=1..101 MINUTES=10
 	./target/release/keyval sim run --seeds $(SEEDS) --minutes $(MINUTES)
+
+sim-night: build ## The same for hours: make sim-night NIGHT=10000..40000
+	./target/release/keyval sim run --seeds $(NIGHT) --minutes $(MINUTES)
 
 up: ## Start a founder and two drones in containers
 	$(COMPOSE) -f $(COMPOSE_FILE) up -d --build

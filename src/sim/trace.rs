@@ -1,29 +1,87 @@
-//! What happened in a run, as a digest and, if wished, as lines.
+//! What happened in a run, as a digest and, if wished, for a person to read.
 //!
 //! Two runs of one seed must be the same run. Whatever happens is folded into a digest in the order in which it happens, so
 //! comparing two digests compares two runs.
 
+use std::fmt;
+
 use sha2::{Digest, Sha256};
 
 use super::clock::Time;
+use crate::messages::peer::PeerMessage;
+
+/// Something that happened, kept for a person.
+#[derive(Clone, Debug)]
+pub struct Happening {
+    /// When, in true time.
+    pub at: Time,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A node hears what another has said.
+    Heard {
+        /// Who said it, by name.
+        from: String,
+        /// Who hears it, by name.
+        to: String,
+        /// What was said.
+        message: Box<PeerMessage>,
+    },
+    /// Something that whoever runs the mesh would want to know: harm, a process that starts or ends, what a node notes.
+    Told {
+        /// Where, if it is about one place.
+        place: Option<String>,
+        /// What.
+        text: String,
+    },
+    /// Anything else.
+    Detail(String),
+}
+
+impl fmt::Display for Happening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.what {
+            What::Heard { from, to, message } => write!(f, "{} {to} hears {from}: {message:?}", self.at),
+            What::Told { place: Some(place), text } => write!(f, "{} {place} {text}", self.at),
+            What::Told { place: None, text } | What::Detail(text) => write!(f, "{} {text}", self.at),
+        }
+    }
+}
+
+/// How much of what happens is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keep {
+    /// The digest alone.
+    #[default]
+    Nothing,
+    /// What is told.
+    Told,
+    /// Everything.
+    All,
+}
 
 /// The record of a run.
 #[derive(Debug, Default)]
 pub struct Trace {
     digest: Sha256,
     events: u64,
-    lines: Option<Vec<String>>,
+    keep: Keep,
+    kept: Vec<Happening>,
 }
 
 impl Trace {
-    /// Keeps lines for a person to read, besides the digest.
-    pub fn keep_lines(&mut self) {
-        self.lines.get_or_insert_default();
+    /// Keeps so much for a person to read from now on, besides the digest.
+    pub fn keep(&mut self, keep: Keep) {
+        self.keep = self.keep.max(keep);
     }
 
-    /// Whether lines are kept: where composing one is dear, ask first.
-    pub fn keeps_lines(&self) -> bool {
-        self.lines.is_some()
+    /// Whether everything is kept: where composing it is dear, ask first.
+    pub fn keeps_all(&self) -> bool {
+        self.keep == Keep::All
     }
 
     /// Folds one happening into the digest.
@@ -37,16 +95,32 @@ impl Trace {
         self.events += 1;
     }
 
-    /// Notes a line, if lines are kept.
+    /// Notes a detail, if everything is kept.
     pub fn line(&mut self, at: Time, text: impl FnOnce() -> String) {
-        if let Some(lines) = &mut self.lines {
-            lines.push(format!("{at} {}", text()));
+        if self.keeps_all() {
+            self.kept.push(Happening { at, what: What::Detail(text()) });
         }
     }
 
-    /// The lines kept so far; they are not kept any longer.
-    pub fn take_lines(&mut self) -> Vec<String> {
-        self.lines.as_mut().map(std::mem::take).unwrap_or_default()
+    /// Tells something about a place, or about all.
+    pub fn tell(&mut self, at: Time, place: Option<&str>, text: impl FnOnce() -> String) {
+        if self.keep >= Keep::Told {
+            let place = place.map(str::to_owned);
+            self.kept.push(Happening { at, what: What::Told { place, text: text() } });
+        }
+    }
+
+    /// Notes that a message was heard, if everything is kept.
+    pub fn heard(&mut self, at: Time, from: &str, to: &str, message: &PeerMessage) {
+        if self.keeps_all() {
+            let (from, to, message) = (from.to_owned(), to.to_owned(), Box::new(message.clone()));
+            self.kept.push(Happening { at, what: What::Heard { from, to, message } });
+        }
+    }
+
+    /// What was kept since this was last asked for.
+    pub fn take(&mut self) -> Vec<Happening> {
+        std::mem::take(&mut self.kept)
     }
 
     /// How many happenings were folded in.

@@ -1,19 +1,4 @@
-//! What a story can wait for or expect.
-//!
-//! | condition | holds when |
-//! |---|---|
-//! | `commander`, `commander n2`, `commander not n1`, `commander none` | somebody, this one, another, nobody commands |
-//! | `term same`, `term higher`, `version same`, `version higher` | compared with what was remembered |
-//! | `served`, `agreed`, `balanced`, `whole` | every range has somebody who can answer; all running nodes of the roster know one version and term; shares are even; no range is loading |
-//! | `equal` | all who serve a range hold the same of it, and nothing of it is dirty |
-//! | `changing` | a change of voters is under way |
-//! | `settled 3` | so many nodes are on the roster and up, the seats are filled, and all of the line above |
-//! | `roster 3`, `voters 3`, `voters n1 n2`, `learners 2` | so many, or just these |
-//! | `n4 up`, `suspect`, `joining`, `draining`, `listed`, `gone` | how it stands on the roster |
-//! | `n4 voter`, `learner`, `heads`, `empty` | in the newest agreed state |
-//! | `n4 answers`, `n4 silent` | whether it can answer for any range at this instant |
-//! | `n4 follows n2`, `n4 ended`, `n4 runs` | what it believes; whether its process lives |
-//! | `moved n1` | since what was remembered, only ranges whose head was n1 have another |
+//! What a story can wait for or expect; `help` lists it.
 
 use std::error::Error;
 use std::fmt;

@@ -3,37 +3,17 @@
 //! A story is a text in goldenscript's manner: blocks of commands, then `---`, then their output. Somebody writes the commands
 //! and reads the recorded output, and only then is it kept; from then on a run that gives another one fails. Whatever lets time
 //! pass also tells what changed meanwhile (`summary`), so a story shows the mesh as its operator would see it. Rules are
-//! checked throughout, and a broken one fails the story, whatever its output.
-//!
-//! | command | meaning |
-//! |---|---|
-//! | `mesh nodes=3 [copies=1] [min_copies=1] [mode=command] [parts=small] [ranges=16] [voters=5] [witness=1] [timeout=500ms] [workers=1] [expiry=15min] [give_up=never] [seed=1] [start=founder]` | a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none |
-//! | `new n4 [join=n2] [role=witness] [weight=100] [zone=a]` | a place more, and a process there |
-//! | `start`, `kill`, `pause`, `resume`, `restart` n1... or `all` | `kill ... power=off`: its machine goes down, nobody is told; `restart ... disk=lost` |
-//! | `cut n1 n2 [way=there]`, `isolate n1`, `partition n1 n2`, `heal [n1 n2]` | a partition parts those named from the others |
-//! | `weather [delay=1ms] [late=100] [late_by=50ms] [breaks=10]` | delays at most so long, so many of 10,000 late, so many of a million break |
-//! | `disk n1 ok`, `full`, `fails` or `slow=2s` | how a disk behaves |
-//! | `clock n1 [drift="-4%"] [wall="-1h"]` | another rate, a jump of the wall clock |
-//! | `timeout n1` | its election timeout is over now |
-//! | `stall n1 store 2s` | an actor's thread is busy |
-//! | `stepdown [n2] [at=n3]`, `drop n3 [at=n1]` | an operator's orders |
-//! | `pausewrites [at=n1]`, `resumewrites [at=n1]` | clients' writes wait in the whole mesh, or go on |
-//! | `verify [KEY] [at=n1]` | whether all holders hold the same, of all ranges or of a key's: who differs, who is silent |
-//! | `tamper n2 KEY [VALUE]` | a copy of a key is not what was written; without a value it is gone |
-//! | `advance 5s`, `until CONDITION [within=10s]`, `expect CONDITION` | see `conditions` |
-//! | `remember` | what later conditions compare with |
-//! | `n1: set color blue` | a client's command at a node; with the tag `[later]` it is not waited for, and `answers` tells |
-//! | `clients 4 [keys=24] [others=25]`, `rest` | clients that work by themselves, under the checkers, so many of 100 operations not on registers; `rest` waits until they have ended |
-//! | `hello n1 n2` | what HELLO says there |
-//! | `rumour n3 n2 [times=1]` | n3 tells the commander that it does not hear n2 |
-//! | `lines` | everything that happened since the last `lines`; for the one who writes a story, too long to keep |
-//! | `head KEY`, `show ...` | see `shows` |
+//! checked throughout, and a broken one fails the story, whatever its output. The language is listed in [`help`]; `by_hand` tells
+//! one line at a time.
 
 mod acts;
+mod by_hand;
 mod conditions;
+pub mod help;
 mod shows;
 mod summary;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -44,6 +24,7 @@ use goldenscript::{Argument, Command, Context};
 
 use super::clock::Time;
 use super::network::Host;
+use super::trace::Keep;
 use super::world::{Asker, Told, World, words};
 use crate::messages::client::Reply;
 use conditions::Condition;
@@ -51,6 +32,8 @@ use summary::Summary;
 
 /// How long a story waits for what it does not say how long to wait for.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+pub use by_hand::ByHand;
 
 type Answer = Result<String, Box<dyn Error>>;
 
@@ -62,6 +45,8 @@ pub struct Story {
     remembered: Summary,
     remembered_at: Time,
     asked: BTreeMap<u64, String>,
+    /// How much of what happens is kept for whoever tells it.
+    keep: Keep,
 }
 
 /// Tells the story in a text; what it outputs with the output recorded anew.
@@ -69,7 +54,15 @@ pub struct Story {
 /// # Errors
 /// When a line cannot be understood, an expectation fails, or a rule is broken.
 pub fn tell(text: &str) -> std::io::Result<String> {
-    goldenscript::generate(&mut Story::default(), text)
+    goldenscript::generate(&mut Story::default(), &with_end(text))
+}
+
+/// A text that has not been recorded yet has no `---` below its commands.
+fn with_end(text: &str) -> Cow<'_, str> {
+    match text.lines().any(|line| line == "---") {
+        true => text.into(),
+        false => format!("{}\n---\n", text.trim_end()).into(),
+    }
 }
 
 /// Tells the story in a file and compares its output with what was recorded there.
@@ -134,10 +127,11 @@ impl Story {
             }
             "answers" => self.answers()?,
             "lines" => {
-                self.world()?.trace.keep_lines();
-                self.world()?.trace.take_lines().iter().map(|line| format!("{line}\n")).collect()
+                self.world()?.trace.keep(Keep::All);
+                self.world()?.trace.take().iter().map(|line| format!("{line}\n")).collect()
             }
             "hello" => self.hello(arguments)?,
+            "help" => help::help(arguments.word().as_deref()),
             name => match shows::show(self, name, arguments)? {
                 Some(output) => output,
                 None => acts::act(self.world()?, name, arguments)?,
@@ -153,6 +147,7 @@ impl Story {
 
     fn mesh(&mut self, arguments: &mut Arguments) -> Answer {
         let mut world = acts::mesh(arguments)?;
+        world.trace.keep(self.keep);
         let waits = acts::start_mesh(&mut world, arguments)?;
         if let Some(nodes) = waits {
             let settled = conditions::parse(&["settled".into(), nodes.to_string()])?;

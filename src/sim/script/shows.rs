@@ -1,13 +1,4 @@
-//! What a story can show of a mesh.
-//!
-//! | line | tells |
-//! |---|---|
-//! | `head KEY` | who heads a key's range |
-//! | `show commander`, `roster`, `heads`, `seats`, `terms` | of the newest agreed state; the terms that nodes know |
-//! | `show votes` | the term and vote on each disk |
-//! | `show chain KEY`, `show holders KEY` | a key's chain; what each node has of its range |
-//! | `show events [KIND] [at=n1] [about=TEXT]` | what nodes noted since the last `remember` |
-//! | `show state` | all of it, on one line |
+//! What a story can show of a mesh; `help` lists it.
 
 use std::error::Error;
 use std::fmt::Write as _;

@@ -21,12 +21,14 @@ use rand_chacha::ChaCha8Rng;
 use super::checker::Violation;
 use super::client::Habits;
 use super::network::{Host, Weather};
+use super::trace::{Happening, Keep};
 use super::world::{Spec, World};
 use crate::machines::store::Limits;
 use crate::messages::ownership::ReplicationMode::{Command, Value};
 use crate::messages::ownership::{GiveUp, MeshSettings, Role};
 use crate::types::Timing;
 use nemesis::Nemesis;
+pub use nemesis::{Harm, harms};
 
 /// Within so much after the last fault the mesh must be whole again, but for the shares.
 pub const HEALED_WITHIN: Duration = Duration::from_secs(45);
@@ -48,7 +50,7 @@ const COPIES: [u8; 6] = [1, 2, 2, 2, 3, 3];
 const OTHERS: u32 = 25;
 
 /// What does not depend on the seed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How long a mesh is harmed.
     pub harm: Duration,
@@ -58,13 +60,22 @@ pub struct Options {
     pub copies: Option<u8>,
     /// How many clients work at once.
     pub clients: usize,
-    /// Whether lines are kept for a person to read.
-    pub lines: bool,
+    /// The only harm that is done; the seed decides if nobody does.
+    pub faults: Option<Vec<Harm>>,
+    /// How much is kept for a person to read.
+    pub keep: Keep,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { harm: Duration::from_secs(600), nodes: None, copies: None, clients: 4, lines: false }
+        Self {
+            harm: Duration::from_secs(600),
+            nodes: None,
+            copies: None,
+            clients: 4,
+            faults: None,
+            keep: Keep::Nothing,
+        }
     }
 }
 
@@ -85,8 +96,8 @@ pub struct Outcome {
     pub operations: (u64, u64),
     /// The first rule that was broken, if one was.
     pub violation: Option<Violation>,
-    /// Lines for a person, if they were asked for.
-    pub lines: Vec<String>,
+    /// What happened, as far as it was asked for.
+    pub happenings: Vec<Happening>,
 }
 
 /// Plays one seed. A machine that panics breaks a rule too, where panics can be caught at all.
@@ -109,7 +120,7 @@ pub fn play(seed: u64, options: &Options) -> Outcome {
         faults: nemesis.counts(&world),
         operations: (answered, unanswered),
         violation: world.checkers.violation().cloned(),
-        lines: world.trace.take_lines(),
+        happenings: world.trace.take(),
     }
 }
 
@@ -136,9 +147,7 @@ fn begin(seed: u64, options: &Options) -> (World, Nemesis) {
         ..MeshSettings::default()
     };
     let mut world = World::new(seed, settings);
-    if options.lines {
-        world.trace.keep_lines();
-    }
+    world.trace.keep(options.keep);
     let witness = nodes >= 3 && random.gen_ratio(1, 5);
     let together = random.gen_ratio(1, 3);
     let limits = limits(&mut random);
@@ -157,7 +166,7 @@ fn begin(seed: u64, options: &Options) -> (World, Nemesis) {
     }
     world.network.weather = weather(&mut random);
     let drifts = random.gen_ratio(1, 2);
-    let nemesis = Nemesis::new(random, drifts);
+    let nemesis = Nemesis::new(random, drifts, options.faults.as_deref());
     (world, nemesis)
 }
 

@@ -5,6 +5,8 @@
 //! many data directories are lost that the voters who remain are no majority.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use rand::Rng;
@@ -28,26 +30,46 @@ const DRIFT_PPM: i64 = 49_000;
 
 /// A kind of harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Harm {
+pub enum Harm {
+    /// A process ends.
     Kill,
+    /// A machine goes down, and nobody is told.
     PowerOff,
+    /// A process does not run on for a while.
     Pause,
+    /// All processes end.
     KillAll,
+    /// Two nodes do not reach each other.
     Cut,
+    /// One node does not reach another.
     OneWay,
+    /// A node reaches nobody, and nobody it.
     Isolate,
+    /// Some nodes and the others do not reach each other.
     Partition,
+    /// A link is cut and mended in quick turn.
     Flap,
+    /// Writes to a disk take long.
     SlowDisk,
+    /// A disk is full, or fails.
     BadDisk,
+    /// A data directory is gone.
     LostDisk,
+    /// A new node asks to join.
     Join,
+    /// An operator drops a node.
     Drop,
+    /// The commander is told to step down.
     StepDown,
+    /// A clock runs at another rate.
     Drift,
+    /// A clock on the wall jumps.
     WallJump,
+    /// An actor hears nothing for a while.
     Stall,
+    /// A node stands for election early.
     TimeOut,
+    /// None.
     Peace,
 }
 
@@ -72,6 +94,11 @@ const ALL: [Harm; 19] = [
     Harm::Stall,
     Harm::TimeOut,
 ];
+
+/// All of it.
+pub fn harms() -> impl Iterator<Item = Harm> {
+    ALL.into_iter()
+}
 
 impl Harm {
     fn name(self) -> &'static str {
@@ -100,6 +127,24 @@ impl Harm {
     }
 }
 
+/// As it is counted, with dashes for spaces.
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name().replace(' ', "-"))
+    }
+}
+
+impl FromStr for Harm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        ALL.into_iter().chain([Self::Peace]).find(|harm| harm.to_string() == text).ok_or_else(|| {
+            let known: Vec<String> = ALL.iter().map(ToString::to_string).collect();
+            format!("{text:?} is no fault; these are: {}", known.join(", "))
+        })
+    }
+}
+
 /// What undoes harm.
 #[derive(Clone, Copy, Debug)]
 enum Undo {
@@ -125,13 +170,17 @@ pub(super) struct Nemesis {
 }
 
 impl Nemesis {
-    /// One that knows about half of all harm.
-    pub(super) fn new(mut random: ChaCha8Rng, drifts: bool) -> Self {
+    /// One that knows about half of all harm; or of that only what is named.
+    pub(super) fn new(mut random: ChaCha8Rng, drifts: bool, only: Option<&[Harm]>) -> Self {
         let mut knows: Vec<Harm> = ALL.into_iter().filter(|_| random.gen_ratio(1, 2)).collect();
         if drifts {
             knows.push(Harm::Drift);
         }
         knows.push(Harm::Peace);
+        // It has peace instead of what it is not to do: so what it draws, and with it the run, stays alike.
+        if let Some(only) = only {
+            knows.iter_mut().filter(|harm| !only.contains(harm)).for_each(|harm| *harm = Harm::Peace);
+        }
         let pause = Duration::from_millis([800, 3_000, 10_000, 25_000][random.gen_range(0..4)]);
         let haste = Duration::from_micros([400, 2_000, 10_000, 60_000][random.gen_range(0..4)]);
         Self {
@@ -276,11 +325,13 @@ impl Nemesis {
             }
             Harm::SlowDisk => {
                 let by = between(&mut self.random, (Duration::from_millis(20), Duration::from_secs(4)));
+                world.tell_of(one, || format!("has a slow disk: {by:?} for each sync"));
                 world.places[one.0].disk.health = Health::Slow(by);
                 self.later(world, Undo::Disk(one), Duration::from_secs(30));
             }
             Harm::BadDisk => {
                 let health = if self.random.gen_ratio(1, 2) { Health::Full } else { Health::Fails };
+                world.tell_of(one, || format!("has a disk that is not well: {health:?}"));
                 world.places[one.0].disk.health = health;
                 self.later(world, Undo::Start(one), Duration::from_secs(20));
             }
@@ -289,14 +340,17 @@ impl Nemesis {
             Harm::Drop => self.drop(world, one)?,
             Harm::StepDown => {
                 let commander = world.commander()?;
+                world.tell_of(commander.host, || "is told to step down".into());
                 world.order(commander.host, Order::StepDown { to: None }, Duration::from_secs(5));
             }
             Harm::Drift => {
                 let (now, ppm) = (world.now(), self.random.gen_range(-DRIFT_PPM..=DRIFT_PPM));
+                world.tell_of(one, || format!("has a clock that is off by {ppm} in a million"));
                 world.places[one.0].clock.set_drift(now, ppm);
             }
             Harm::WallJump => {
                 let by = self.random.gen_range(-3_600_000..3_600_000);
+                world.tell_of(one, || format!("has its wall clock set by {by} ms"));
                 world.places[one.0].clock.jump_wall(by);
             }
             Harm::Stall => {
@@ -359,11 +413,17 @@ impl Nemesis {
         Some(())
     }
 
-    /// Whether those who are left are a majority, in whatever way the voters may be changing.
+    /// Whether those who are left are a majority that can rule, in whatever way the voters may be changing.
     fn is_bearable(&self, world: &World, node: NodeId) -> bool {
+        let witnesses = world
+            .newest_dictionary()
+            .into_iter()
+            .flat_map(|it| it.roster.values())
+            .filter(|member| member.node.role == Role::Witness);
+        let witnesses: BTreeSet<NodeId> = witnesses.map(|member| member.node.id).collect();
         let is_majority = |voters: &[NodeId]| {
-            let left = voters.iter().filter(|voter| **voter != node && !self.gone.contains(voter)).count();
-            voters.is_empty() || left * 2 > voters.len()
+            let left = || voters.iter().filter(|voter| **voter != node && !self.gone.contains(voter));
+            voters.is_empty() || left().count() * 2 > voters.len() && left().any(|voter| !witnesses.contains(voter))
         };
         let bears = |seats: &Seats| is_majority(&seats.voters) && is_majority(&seats.outgoing);
         // The change that is known to one node only may be the one that holds, even if it only lies in a log so far.
@@ -398,6 +458,7 @@ impl Nemesis {
             return None;
         }
         world.kill(host, false);
+        world.tell_of(host, || "is dropped by an operator".into());
         world.order(at, Order::Drop { node }, Duration::from_secs(10));
         self.gone.insert(node);
         self.later(world, Undo::Start(host), Duration::from_secs(40));

@@ -148,7 +148,7 @@ mod tests {
         }
         world.add_client(Habits::default(), Host(0));
         world.advance(Duration::from_secs(20));
-        (world, Nemesis::new(ChaCha8Rng::seed_from_u64(1), false))
+        (world, Nemesis::new(ChaCha8Rng::seed_from_u64(1), false, None))
     }
 
     #[test]

@@ -166,8 +166,7 @@ impl World {
         let setup = self.setup(host, &known);
         let (node, life) = (known.node, known.incarnation);
         self.fold(b'+', host, node.0 << 16 | life.0);
-        let name = self.places[host.0].name.clone();
-        self.trace.line(self.queue.now(), || format!("{name} starts as {node:?}/{life}"));
+        self.tell_of(host, || format!("starts as {node:?}/{life}"));
         let fact = Fact::Started { node, life, term: recovered.hard.term };
         self.checkers.observe(self.queue.now(), &fact);
         let now = self.read(host);
@@ -233,8 +232,7 @@ impl World {
         let Some((node, life)) = self.places[host.0].node.take().map(|node| node.me()) else { return };
         self.checkers.observe(self.queue.now(), &Fact::Ended { node, life });
         self.fold(b'-', host, u64::from(silently));
-        let name = self.places[host.0].name.clone();
-        self.trace.line(self.queue.now(), || format!("{name} ends"));
+        self.tell_of(host, || if silently { "ends, with its machine".into() } else { "ends".into() });
         let process = self.next();
         let place = &mut self.places[host.0];
         place.disk.crash(&mut self.random);
@@ -254,8 +252,7 @@ impl World {
 
     /// A process ends by itself.
     pub(super) fn on_end(&mut self, host: Host, reason: String) {
-        let name = self.places[host.0].name.clone();
-        self.trace.line(self.queue.now(), || format!("{name} gives up: {reason}"));
+        self.tell_of(host, || format!("gives up: {reason}"));
         self.kill(host, false);
         self.places[host.0].ended = Some(reason);
     }
@@ -270,6 +267,7 @@ impl World {
     /// A copy in a process changes, and nobody is told.
     pub fn tamper(&mut self, host: Host, range: RangeId, change: &Change) {
         self.fold(b'T', host, u64::from(range.0));
+        self.tell_of(host, || format!("has its copy of range {range} tampered with"));
         self.places[host.0].node.iter_mut().for_each(|node| node.tamper(range, change));
     }
 
@@ -277,6 +275,7 @@ impl World {
     pub fn pause(&mut self, host: Host) {
         if self.places[host.0].runs() {
             self.fold(b'.', host, 0);
+            self.tell_of(host, || "is paused".into());
             self.places[host.0].paused = true;
         }
     }
@@ -287,6 +286,7 @@ impl World {
             return;
         }
         self.fold(b'>', host, 0);
+        self.tell_of(host, || "runs on".into());
         let mut stashed = std::mem::take(&mut self.places[host.0].stashed);
         // Timers and sockets are looked at in no certain order.
         if let Some(place) = stashed.iter().position(|event| matches!(event, Event::Wake(..)))
@@ -305,6 +305,7 @@ impl World {
     /// them and founds no mesh of its own.
     pub fn lose_disk(&mut self, host: Host) {
         assert!(self.places[host.0].node.is_none(), "a running process would notice");
+        self.tell_of(host, || "has lost its data directory".into());
         let others = self.hosts().filter(|other| *other != host).map(|other| self.places[other.0].peer_address());
         let join = others.collect();
         let place = &mut self.places[host.0];

@@ -277,12 +277,14 @@ impl World {
 
     /// Ends a node's election timeout now.
     pub fn time_out(&mut self, host: Host) {
+        self.tell_of(host, || "has waited long enough for a commander".into());
         self.tell(host, Mail::Election(election::Input::TimeOut));
     }
 
     /// A machine's mail waits for a while, as an actor's does whose thread is busy.
     pub fn stall(&mut self, host: Host, room: Room, span: Duration) {
         let process = self.places[host.0].process;
+        self.tell_of(host, || format!("stalls: {room:?} hears nothing for {span:?}"));
         if let Some(node) = &mut self.places[host.0].node {
             node.stall(room);
             self.later(span, Event::Unstall(host, process, room));
@@ -316,8 +318,7 @@ impl World {
                 Out::Executed(range) => self.on_executed(host, range),
                 Out::Note(event) => self.on_note(host, event),
                 Out::Say(text) => {
-                    let name = self.places[host.0].name.clone();
-                    self.trace.line(self.queue.now(), || format!("{name} says: {text}"));
+                    self.tell_of(host, || format!("says: {text}"));
                 }
                 Out::End(reason) => self.on_end(host, reason),
                 Out::BeginAgain(reason) => self.on_begin_again(host, reason),
@@ -375,7 +376,7 @@ impl World {
         let now = self.now();
         let place = &mut self.places[host.0];
         let name = &place.name;
-        self.trace.line(now, || format!("{name} notes {:?}: {}", event.kind, event.text));
+        self.trace.tell(now, Some(name), || format!("notes {:?}: {}", event.kind, event.text));
         place.note(now, event);
     }
 
@@ -412,6 +413,11 @@ impl World {
 
     fn read(&self, host: Host) -> Now {
         self.places[host.0].clock.read(self.now())
+    }
+
+    /// Tells something about a place to whoever reads what happened.
+    pub fn tell_of(&mut self, host: Host, text: impl FnOnce() -> String) {
+        self.trace.tell(self.queue.now(), Some(&self.places[host.0].name), text);
     }
 
     fn fold(&mut self, kind: u8, host: Host, what: u64) {

@@ -91,9 +91,9 @@ impl World {
             News::Frame { from, connection, lane, bytes, .. } => {
                 self.trace.fold(at, b'F', (from.host.0 as u64) << 32 | host.0 as u64, fingerprint(&bytes));
                 let message = decoded(&bytes, lane);
-                if self.trace.keeps_lines() {
-                    let name = &place.name;
-                    self.trace.line(at, || format!("{name} hears {:?}: {message:?}", from.node));
+                if self.trace.keeps_all() {
+                    let name = |node| self.names.get(&node).map_or("?", String::as_str);
+                    self.trace.heard(at, name(from.node), name(node.me().0), &message);
                 }
                 if lane == Lane::Control {
                     place.heard.insert(from.node, (from.life, at));
@@ -330,19 +330,27 @@ impl World {
     /// Cuts one direction between two places.
     pub fn cut(&mut self, from: Host, to: Host) {
         self.fold(b'X', from, to.0 as u64);
+        self.tell_of_two(from, to, "is cut off from");
         self.on_network_change(|network, context| network.cut(from, to, context));
     }
 
     /// Heals one direction between two places.
     pub fn heal(&mut self, from: Host, to: Host) {
         self.fold(b'H', from, to.0 as u64);
+        self.tell_of_two(from, to, "reaches again");
         self.on_network_change(|network, context| network.heal(from, to, context));
     }
 
     /// Heals all cuts.
     pub fn heal_all(&mut self) {
         self.fold(b'H', Host(0), u64::MAX);
+        self.trace.tell(self.queue.now(), None, || "all links are healed".into());
         self.on_network_change(|network, context| network.heal_all(context));
+    }
+
+    fn tell_of_two(&mut self, from: Host, to: Host, text: &str) {
+        let (from, to) = (&self.places[from.0].name, &self.places[to.0].name);
+        self.trace.tell(self.queue.now(), Some(from), || format!("{text} {to}"));
     }
 }
 

@@ -1,0 +1,85 @@
+//! A story told by hand, line by line: what is typed happens, and the next line can depend on what was seen.
+
+use goldenscript::{Command, Context, Runner};
+
+use super::{Answer, Story, with_end};
+use crate::sim::trace::{Happening, Keep};
+
+/// A story that has no end yet.
+#[derive(Debug, Default)]
+pub struct ByHand {
+    story: Story,
+}
+
+/// What came of a line.
+#[derive(Debug)]
+pub struct Said {
+    /// What happened meanwhile.
+    pub happenings: Vec<Happening>,
+    /// What the line itself outputs; or why it could not be done.
+    pub output: Result<String, String>,
+}
+
+impl ByHand {
+    /// A story of which so much is kept.
+    pub fn new(keep: Keep) -> Self {
+        Self { story: Story { keep, ..Story::default() } }
+    }
+
+    /// Tells one line, or several that belong together.
+    pub fn say(&mut self, line: &str) -> Said {
+        let output = goldenscript::generate(&mut Going(&mut self.story), &with_end(line));
+        let output = match output {
+            Ok(text) => Ok(text.split_once("---\n").map_or(text.as_str(), |(_, output)| output).trim_end().to_owned()),
+            // Which line of a script it was says nothing here.
+            Err(error) => Err(error.to_string().split_once("failed at line ").map_or_else(
+                || error.to_string(),
+                |(_, rest)| rest.split_once(": ").map_or(rest, |(_, why)| why).to_owned(),
+            )),
+        };
+        Said { happenings: self.happenings(), output }
+    }
+
+    /// Tells a whole story. Its recorded output is not looked at.
+    ///
+    /// # Errors
+    /// When a line cannot be understood, an expectation fails, or a rule is broken.
+    pub fn tell(&mut self, text: &str) -> Result<Vec<Happening>, String> {
+        goldenscript::generate(&mut self.story, &with_end(text)).map_err(|error| error.to_string())?;
+        Ok(self.happenings())
+    }
+
+    fn happenings(&mut self) -> Vec<Happening> {
+        self.story.world.as_mut().map(|world| world.trace.take()).unwrap_or_default()
+    }
+}
+
+/// The same story, which goes on after the script's end.
+struct Going<'a>(&'a mut Story);
+
+impl Runner for Going<'_> {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, context: &Context) -> Answer {
+        self.0.run(command, context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_told_and_a_wrong_one_changes_nothing() {
+        let mut story = ByHand::new(Keep::Told);
+        assert!(story.say("advance 1s").output.is_err_and(|why| why.contains("begins with `mesh`")));
+        let mesh = story.say("mesh nodes=3 copies=2");
+        assert!(mesh.output.is_ok_and(|text| text.contains("served: 16 of 16 ranges")));
+        assert!(mesh.happenings.iter().any(|happening| happening.to_string().contains("CommanderElected")));
+        assert_eq!(story.say("n2: set color blue").output, Ok("n2: OK".into()));
+        assert!(story.say("bake a cake").output.is_err());
+        assert!(story.say("help cut").output.is_ok_and(|text| text.contains("cut n1 n2")));
+        assert_eq!(story.say("n3: get color").output, Ok("n3: blue".into()));
+        assert!(story.say("kill n1").happenings.iter().any(|happening| happening.to_string().ends_with("n1 ends")));
+    }
+}
