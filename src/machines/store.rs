@@ -163,7 +163,7 @@ pub enum Effect {
 }
 
 /// The ranges of one worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store {
     config: Config,
     /// By range divided by the number of workers. None where this node neither is a member nor keeps a copy.

@@ -188,7 +188,22 @@ fn few_copies(agreed: &Published, found: &mut Vec<Problem>) {
     }
     if !few.is_empty() {
         let what = format!("{}: fewer than {wanted} copies", count(&few));
-        found.push(problem(true, "few-copies", what, "copies are being made on other drones"));
+        found.push(problem(true, "few-copies", what, repair_of_few(dictionary)));
+    }
+}
+
+/// What is done about ranges with too few copies.
+fn repair_of_few(dictionary: &Dictionary) -> String {
+    let silent = |member: &&Member| member.node.role == Role::Drone && member.standing == Standing::Suspect;
+    let silent: Vec<&str> = dictionary.roster.values().filter(silent).map(|member| &*member.node.name).collect();
+    match silent.is_empty() {
+        true => "copies are being made on other drones".into(),
+        false => format!(
+            "copies are made on other drones, at once if the process of {} has ended, else after {} of silence \
+             (replication.repair_after)",
+            silent.join(", "),
+            span(dictionary.settings.repair_after)
+        ),
     }
 }
 

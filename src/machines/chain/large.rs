@@ -11,7 +11,7 @@ use crate::machines::chain::{Context, Holding};
 use crate::messages::chain::{ChainMessage, Change, Value};
 
 /// A large value on its way to a joiner.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Large {
     key: Bytes,
     data: Bytes,
@@ -19,7 +19,7 @@ pub(super) struct Large {
 }
 
 /// A piece of a large value.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Piece {
     pub key: Bytes,
     /// Where it begins.
@@ -30,7 +30,7 @@ pub(super) struct Piece {
 }
 
 /// A large value that is coming.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Assembling {
     key: Bytes,
     data: Vec<u8>,

@@ -123,7 +123,7 @@ pub struct Transfers {
 }
 
 /// What is the same for all ranges of a store, as one step sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Around {
     pub me: NodeId,
     pub incarnation: Incarnation,
@@ -195,7 +195,7 @@ enum Parking {
 }
 
 /// What this node holds of one range, and what it is in its chain.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Holding {
     range: RangeId,
     /// The newest chain adopted.

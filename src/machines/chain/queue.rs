@@ -18,7 +18,7 @@ use crate::messages::client::{NotApplied, Outcome, Reply, Request};
 use crate::types::{Epoch, Instant, NodeId, Sequence};
 
 /// A command of a batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asked {
     /// Which batch.
     pub ticket: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Asked {
 type Session = (NodeId, u64);
 
 /// An answer that may be given once the writes up to a sequence are clean and the leases allow it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Answer {
     ticket: u64,
     place: u32,
@@ -55,7 +55,7 @@ pub(super) enum Fate {
     Read,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     held: VecDeque<Asked>,
     /// Whose commands are held, and how many of each.

@@ -13,7 +13,7 @@ use crate::messages::ownership::Holder;
 use crate::types::{Instant, NodeId, Sequence, Stamp, Timing};
 
 /// The member before this one, in this epoch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Predecessor {
     pub node: NodeId,
     /// Whether stamps were compared in this epoch, and since the link last broke.
@@ -35,7 +35,7 @@ pub(super) struct Predecessor {
 }
 
 /// The member behind this one, in this epoch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Successor {
     pub node: NodeId,
     pub serves: bool,

@@ -25,7 +25,7 @@ use crate::types::{Instant, Sequence, Stamp, Timing};
 const WRITES_IN_A_ROW: u32 = 4;
 
 /// A streaming under way, at its source.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stream {
     /// Which of this epoch.
     number: u32,
@@ -46,7 +46,7 @@ pub(super) struct Stream {
 }
 
 /// The source's vow to a joiner: acknowledges nothing that the joiner has not. Ends with the epoch only (G16).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Gate {
     /// All that may have been acknowledged before the vow.
     bound: Sequence,

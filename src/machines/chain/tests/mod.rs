@@ -1,5 +1,6 @@
 //! A small world of stores: queues for links, a dictionary that is handed round by hand, leases given on demand.
 
+mod exhaustive;
 mod guards;
 mod large;
 mod random;
@@ -34,6 +35,7 @@ pub(super) const R: RangeId = RangeId(0);
 
 pub(super) const PARK: Duration = Duration::from_millis(1500);
 
+#[derive(Clone, Debug)]
 pub(super) struct Node {
     pub incarnation: Incarnation,
     /// How its clock runs, in parts per million of the world's.
@@ -50,6 +52,7 @@ pub(super) struct Node {
     pub counted: Vec<Counted>,
 }
 
+#[derive(Clone, Debug)]
 pub(super) struct World {
     pub now: Now,
     pub dictionary: Arc<Dictionary>,
@@ -70,7 +73,10 @@ impl World {
     }
 
     pub fn with_limits(nodes: u64, factor: u8, limits: Limits) -> Self {
-        let settings = MeshSettings { ranges: 16, factor, ..MeshSettings::default() };
+        Self::of(nodes, MeshSettings { ranges: 16, factor, ..MeshSettings::default() }, limits)
+    }
+
+    pub fn of(nodes: u64, settings: MeshSettings, limits: Limits) -> Self {
         let mut dictionary = Dictionary::found(MeshId(7), settings, candidate(A, Incarnation(1)));
         for node in 2..=nodes {
             let (applied, _) = dictionary.apply(&Command::Admit(candidate(NodeId(node), Incarnation(1))));
