@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::messages::events::Event;
-use crate::types::{NodeId, Now, RangeId};
+use crate::types::{NodeId, Now};
 
 /// How many events a node keeps unless told otherwise: some days of a quiet mesh, some minutes of a wild one.
 pub const KEPT: usize = 2048;
@@ -76,11 +76,6 @@ impl Chronicle {
         oldest.saturating_sub(number)
     }
 
-    /// Those that concern a range, oldest first.
-    pub fn about_range(&self, range: RangeId) -> impl Iterator<Item = &Recorded> {
-        self.events.iter().filter(move |recorded| recorded.event.ranges.contains(&range))
-    }
-
     /// Those that concern a node, oldest first.
     pub fn about_node(&self, node: NodeId) -> impl Iterator<Item = &Recorded> {
         self.events.iter().filter(move |recorded| recorded.event.node == Some(node))
@@ -91,7 +86,7 @@ impl Chronicle {
 mod tests {
     use super::*;
     use crate::messages::events::EventKind;
-    use crate::types::{Term, Version};
+    use crate::types::{RangeId, Term, Version};
 
     fn event(number: u64) -> Event {
         Event {
@@ -120,7 +115,6 @@ mod tests {
         assert_eq!((numbers(chronicle.after(4)), chronicle.missed_after(4)), (vec![5], 0));
         // A number of a later life, or of another node.
         assert_eq!(numbers(chronicle.after(99)), [0; 0]);
-        assert_eq!(numbers(chronicle.about_range(RangeId(4))), [4]);
         assert_eq!(numbers(chronicle.about_node(NodeId(1))), [3, 5]);
     }
 }

@@ -25,6 +25,9 @@ const KEYS: usize = 24;
 /// What clients may notice of one loss without asking why.
 const LIMIT: Duration = Duration::from_secs(1);
 
+/// For no longer than this the mesh may be silent about what keeps clients waiting.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// What befalls one node.
 #[derive(Clone, Copy, Debug)]
 enum Harm {
@@ -147,10 +150,13 @@ impl Told {
         }
     }
 
-    /// What happened to the range while its key took no writes.
+    /// What happened to the range while its key took no writes, if that was told, and something every so often.
     fn why(&self, gap: &Gap) -> Option<&str> {
-        let events = self.events.get(&gap.key)?;
-        let while_it_lasted = |at: u64| (gap.wall_ms.0..=gap.wall_ms.1).contains(&at);
-        events.iter().find(|(at, _)| while_it_lasted(*at)).map(|(_, text)| text.as_str())
+        let (from, to) = gap.wall_ms;
+        let within = self.events.get(&gap.key)?.iter().filter(|(at, _)| (from..=to).contains(at));
+        let told: Vec<(u64, &str)> = within.map(|(at, text)| (*at, text.as_str())).collect();
+        let times: Vec<u64> = std::iter::once(from).chain(told.iter().map(|(at, _)| *at)).chain([to]).collect();
+        let is_told = times.windows(2).all(|pair| pair[1] - pair[0] <= SILENCE.as_millis() as u64);
+        told.first().filter(|_| is_told).map(|(_, text)| *text)
     }
 }

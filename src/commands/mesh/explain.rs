@@ -1,9 +1,12 @@
 //! `MESH EXPLAIN`: how a range or a node stands, and what led to it.
 
+use std::collections::BTreeSet;
+
 use super::View;
 use super::describe::{self, NO_MESH, role, served_by, standing};
 use crate::machines::dictionary::Dictionary;
 use crate::machines::election::Published;
+use crate::messages::events::{Event, EventKind};
 use crate::messages::status::{EventStatus, Explanation};
 use crate::types::{NodeId, RangeId, SLOTS, Slot};
 
@@ -86,7 +89,16 @@ fn explain_range(view: &View<'_>, agreed: &Published, range: RangeId) -> Explana
         None => "served by nobody; MESH STATUS says what is done about it".to_owned(),
     });
     now.push(format!("last change: {}", dictionary.words(&chain.cause)));
-    let events = newest(view.chronicle.about_range(range).map(|recorded| describe::event(view, recorded)).collect());
+    // Beside its own story: while nobody commands nobody repairs it, and who was missed may have been a member.
+    let members: BTreeSet<NodeId> =
+        chain.holders.iter().map(|holder| holder.node).chain(chain.former.iter().map(|former| former.node)).collect();
+    let concerns = |event: &Event| match event.kind {
+        EventKind::CommanderElected | EventKind::CommanderLost => true,
+        EventKind::NodeSuspect | EventKind::NodeUp => event.node.is_some_and(|node| members.contains(&node)),
+        _ => event.ranges.contains(&range),
+    };
+    let events = view.chronicle.events().filter(|recorded| concerns(&recorded.event));
+    let events = newest(events.map(|recorded| describe::event(view, recorded)).collect());
     Explanation { what: format!("range {range}, slots {first} to {last}"), now, events }
 }
 

@@ -277,17 +277,28 @@ fn explain_tells_state_cause_and_events() {
         ranges: vec![RangeId(7), RangeId(12), RangeId(13)],
         text: "node-3 takes over".into(),
     };
-    world.chronicle.record(Now::default(), event);
+    world.chronicle.record(Now::default(), event.clone());
+    // Of another range; of a node that is no member; and what concerns all ranges.
+    let others = [
+        Event { ranges: vec![RangeId(9)], ..event.clone() },
+        Event { kind: EventKind::NodeSuspect, node: Some(id(77)), ranges: vec![], ..event.clone() },
+        Event { kind: EventKind::CommanderElected, ranges: vec![], text: "node-3 commands".into(), ..event },
+    ];
+    for event in others {
+        world.chronicle.record(Now::default(), event);
+    }
     for what in ["range:12", "slot:12300", "12300"] {
         let explained: Explanation = world.json(&format!("MESH EXPLAIN {what}"));
         assert_eq!(explained.what, "range 12, slots 12288 to 13311");
         assert!(explained.now.iter().any(|line| line.contains("node-2 was lost: no beacon")), "{explained:?}");
         let EventStatus { ranges, kind, .. } = &explained.events[0];
         assert_eq!((ranges.as_str(), kind.as_str()), ("7, 12-13", "ChainsChanged"));
+        let texts: Vec<&str> = explained.events.iter().map(|event| event.text.as_str()).collect();
+        assert_eq!(texts, ["node-3 takes over", "node-3 commands"]);
     }
     for what in ["node-3", "node:node-3", "abcd000000000003"] {
         let explained: Explanation = world.json(&format!("MESH EXPLAIN {what}"));
-        assert_eq!((explained.what.as_str(), explained.events.len()), ("drone node-3 (abcd000000000003)", 1));
+        assert_eq!((explained.what.as_str(), explained.events.len()), ("drone node-3 (abcd000000000003)", 3));
     }
     assert!(world.refusal("MESH EXPLAIN range:16").contains("0 to 15"));
     assert!(world.refusal("MESH EXPLAIN abcd").contains("several"));
