@@ -3,6 +3,8 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools
 DENY_VERSION := 0.20.2
+FUZZ_VERSION := 0.13.1
+FUZZ_SECONDS ?= 60
 COMPOSE ?= $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 COMPOSE_FILE := docker/docker-compose.yml
 SEEDS ?= 1..101
@@ -10,7 +12,7 @@ NIGHT ?= 10000..40000
 MINUTES ?= 10
 N ?= 2
 
-.PHONY: help run test verify fix build sim sim-night up scale down test-docker
+.PHONY: help run test verify fix build sim sim-night up scale down test-docker fuzz
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -43,6 +45,9 @@ sim: build ## Random worlds under the checkers, about a minute of them: make sim
 sim-night: build ## The same for hours: make sim-night NIGHT=10000..40000
 	./target/release/keyval sim run --seeds $(NIGHT) --minutes $(MINUTES)
 
+fuzz: $(TOOLS)/bin/cargo-fuzz ## Hostile bytes for all that reads bytes: make fuzz FUZZ_SECONDS=60 (for each target)
+	fuzz/run.sh $(FUZZ_SECONDS) $(TOOLS)/bin/cargo-fuzz
+
 up: ## Start a founder and two drones in containers
 	$(COMPOSE) -f $(COMPOSE_FILE) up -d --build
 
@@ -57,3 +62,6 @@ test-docker: ## Play the compose file: up, HELLO, scale, kill (skipped where no 
 
 $(TOOLS)/bin/cargo-deny:
 	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --quiet --root $(TOOLS)
+
+$(TOOLS)/bin/cargo-fuzz:
+	$(CARGO) install cargo-fuzz --version $(FUZZ_VERSION) --locked --quiet --root $(TOOLS)
