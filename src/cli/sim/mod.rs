@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::output;
 use crate::sim::script;
 use crate::sim::swarm::{Harm, Options, Outcome};
 use crate::sim::trace::Keep;
@@ -140,7 +141,7 @@ fn story(args: &StoryArgs) -> ExitCode {
 }
 
 fn not_done(file: &Path, error: &std::io::Error) -> ExitCode {
-    eprintln!("keyval: {}: {error}", file.display());
+    output::complain(format_args!("{}: {error}", file.display()));
     ExitCode::FAILURE
 }
 

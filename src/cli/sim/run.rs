@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::shrink::shrunk;
 use super::{MeshArgs, hexadecimal};
+use crate::cli::output;
 use crate::sim::swarm::{Options, Outcome, play};
 use crate::sim::trace::Keep;
 
@@ -153,7 +154,7 @@ impl Total {
         let Some(Outcome { seed, violation: Some(violation), .. }) = &self.broken else {
             return told.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
         };
-        println!("seed {seed} breaks a rule: {violation}\nplay it again: {}", args.mesh.again(*seed));
+        output::say(format_args!("seed {seed} breaks a rule: {violation}\nplay it again: {}", args.mesh.again(*seed)));
         if !args.no_shrink {
             shrunk(*seed, &args.mesh);
         }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
+use crate::cli::output;
 use crate::sim::script::ByHand;
 use crate::sim::trace::Keep;
 
@@ -12,7 +13,7 @@ const GREETING: &str =
 pub(super) fn run() -> ExitCode {
     let by_hand = std::io::stdin().is_terminal();
     if by_hand {
-        println!("{GREETING}");
+        output::say(GREETING);
     }
     match talk(&mut std::io::stdin().lock(), &mut std::io::stdout().lock(), by_hand) {
         Ok(all) if all || by_hand => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::Args;
 
 use super::MeshArgs;
+use crate::cli::output;
 use crate::sim::swarm::{Harm, harms};
 
 /// Arguments of `keyval sim shrink`.
@@ -24,7 +25,7 @@ pub(super) fn shrink(args: &ShrinkArgs) -> ExitCode {
     match shrunk(args.seed, &args.mesh) {
         true => ExitCode::FAILURE,
         false => {
-            println!("seed {} breaks no rule", args.seed);
+            output::say(format_args!("seed {} breaks no rule", args.seed));
             ExitCode::SUCCESS
         }
     }
@@ -42,7 +43,8 @@ pub(super) fn shrunk(seed: u64, mesh: &MeshArgs) -> bool {
     }
     search.spare_clients();
     search.spare_nodes();
-    println!("smallest of {} tries that breaks {}: {}", search.tries, search.rule, search.mesh.again(seed));
+    let Search { tries, rule, mesh, .. } = &search;
+    output::say(format_args!("smallest of {tries} tries that breaks {rule}: {}", mesh.again(seed)));
     true
 }
 

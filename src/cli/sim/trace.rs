@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{MeshArgs, not_done};
+use crate::cli::output;
 use crate::messages::chain::ChainMessage;
 use crate::messages::election::MessageKind;
 use crate::messages::heartbeat::HeartbeatMessage;
@@ -72,8 +73,8 @@ pub(super) fn draw(args: &TraceArgs) -> ExitCode {
     };
     let chosen: Vec<&Happening> = happenings.iter().filter(suits).collect();
     match args.language {
-        Language::Mermaid => print!("{}", mermaid(&chosen, args.all)),
-        Language::Lines => chosen.iter().for_each(|happening| println!("{happening}")),
+        Language::Mermaid => output::say(mermaid(&chosen, args.all).trim_end()),
+        Language::Lines => chosen.iter().for_each(output::say),
     }
     ExitCode::SUCCESS
 }

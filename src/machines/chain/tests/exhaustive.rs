@@ -6,7 +6,7 @@
 //! shortest run). `KEYVAL_SCOPE` says how much may happen, as six digits: writes, reads, faults, changes of the chain, rounds of
 //! leases, times in which a lease runs out; `KEYVAL_STATES` how many states are looked at. What was is in docs/proof.md.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::{self, Write as _};
 use std::hash::Hasher;
@@ -352,7 +352,7 @@ fn explained(operations: &[Operation]) -> bool {
 /// Looks at so many states. Returns how many there were, and after how many things the last of them came.
 fn search(budget: Budget, most: usize) -> (usize, u64) {
     let first = State::first(budget);
-    let mut known = HashSet::from([first.fingerprint()]);
+    let mut known = BTreeSet::from([first.fingerprint()]);
     let mut level: Vec<(State, Vec<Act>)> = vec![(first, Vec::new())];
     let mut deepest = 0;
     while !level.is_empty() {
