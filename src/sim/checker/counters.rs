@@ -19,6 +19,16 @@ pub struct Counted {
     pub end: (Time, Generation),
 }
 
+/// Two answers that cannot both be true.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Clash {
+    /// In words.
+    pub what: String,
+    /// Which.
+    pub pair: [Counted; 2],
+}
+
 /// The answers of INCR are one order.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -43,23 +53,30 @@ impl Checker for Counters {
 
     fn finish(&mut self) -> Result<(), String> {
         self.histories.iter_mut().try_for_each(|((key, generation), history)| {
-            check(history).map_err(|why| format!("counter {key}, generation {generation}: {why}"))
+            judge(history).map_err(|why| format!("counter {key}, generation {generation}: {why}"))
         })
     }
 }
 
-fn check(history: &mut [Counted]) -> Result<(), String> {
+/// Checks the answers of one counter, and leaves them in the order of their numbers.
+///
+/// # Errors
+/// When two of them cannot both be true.
+pub fn judge(history: &mut [Counted]) -> Result<(), Clash> {
     history.sort_by_key(|counted| counted.number);
     if let Some(pair) = history.windows(2).find(|pair| pair[0].number == pair[1].number) {
-        return Err(format!("{} was answered at {} and at {}", pair[0].number, pair[0].end.0, pair[1].end.0));
+        let what = format!("{} was answered at {} and at {}", pair[0].number, pair[0].end.0, pair[1].end.0);
+        return Err(Clash { what, pair: [pair[0], pair[1]] });
     }
     // In the order of numbers nobody may have begun after somebody with a higher number was through.
-    let mut latest = Time(0);
+    let mut latest: Option<Counted> = None;
     for counted in history {
-        if counted.end.0 < latest {
-            return Err(format!("{} was answered at {}, after a lower one was asked", counted.number, counted.end.0));
+        if let Some(lower) = latest.filter(|latest| counted.end.0 < latest.start.0) {
+            let what =
+                format!("{} was answered at {}, before {} was asked", counted.number, counted.end.0, lower.number);
+            return Err(Clash { what, pair: [*counted, lower] });
         }
-        latest = latest.max(counted.start.0);
+        latest = latest.filter(|latest| latest.start.0 >= counted.start.0).or(Some(*counted));
     }
     Ok(())
 }
@@ -74,8 +91,8 @@ mod tests {
 
     #[test]
     fn a_number_twice_and_one_that_goes_back_are_found() {
-        assert!(check(&mut [counted(1, 0, 2), counted(3, 1, 5), counted(2, 1, 9)]).is_ok());
-        assert!(check(&mut [counted(1, 0, 2), counted(1, 3, 5)]).unwrap_err().contains("answered at"));
-        assert!(check(&mut [counted(2, 0, 2), counted(1, 3, 5)]).unwrap_err().contains("after a lower"));
+        assert!(judge(&mut [counted(1, 0, 2), counted(3, 1, 5), counted(2, 1, 9)]).is_ok());
+        assert!(judge(&mut [counted(1, 0, 2), counted(1, 3, 5)]).unwrap_err().what.contains("answered at"));
+        assert!(judge(&mut [counted(2, 0, 2), counted(1, 3, 5)]).unwrap_err().what.contains("before 1 was asked"));
     }
 }

@@ -24,12 +24,12 @@ pub use acknowledged::Acknowledged;
 pub use answers::{LawfulAnswers, OneAnswerer};
 pub use bounded::Bounded;
 pub use complete::Complete;
-pub use counters::{Counted, Counters};
+pub use counters::{Clash, Counted, Counters, judge as judge_counter};
 pub use equal_copies::{EqualCopies, unequal};
 pub use losses::Losses;
 pub use never_back::NeverBack;
 pub use one_commander::OneCommander;
-pub use registers::{Kind, Operation, Registers};
+pub use registers::{Contradiction, Kind, Operation, Registers, judge as judge_register};
 pub use same_dictionary::SameDictionary;
 pub use shares::{Shares, uneven};
 

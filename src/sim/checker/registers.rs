@@ -43,6 +43,16 @@ pub enum Kind {
     Refused(u64),
 }
 
+/// What no order of a key's operations explains.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Contradiction {
+    /// In words.
+    pub what: String,
+    /// The values whose operations suffice to show it; none stands for nothing.
+    pub values: Vec<Option<u64>>,
+}
+
 /// Every key is a linearizable register.
 #[derive(Debug, Default)]
 pub struct Registers {
@@ -62,7 +72,7 @@ impl Checker for Registers {
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        self.histories.iter().try_for_each(|(key, history)| check(history).map_err(|why| format!("key {key}: {why}")))
+        self.histories.iter().try_for_each(|(key, history)| judge(history).map_err(|why| format!("key {key}: {why}")))
     }
 }
 
@@ -79,7 +89,10 @@ const BEFORE_ALL: Time = Time(0);
 const NEVER: Time = Time(u64::MAX);
 
 /// Checks the history of one key.
-fn check(history: &[Operation]) -> Result<(), String> {
+///
+/// # Errors
+/// When no order of its operations explains what was read.
+pub fn judge(history: &[Operation]) -> Result<(), Contradiction> {
     let refused: BTreeSet<u64> = history
         .iter()
         .filter_map(|operation| match operation.kind {
@@ -88,14 +101,10 @@ fn check(history: &[Operation]) -> Result<(), String> {
         })
         .collect();
     let generations: BTreeSet<Generation> = history.iter().map(|operation| operation.start.1).collect();
-    for generation in generations {
-        let zones = zones(history, generation, &refused)?;
-        agree(&zones).map_err(|why| format!("generation {generation}: {why}"))?;
-    }
-    Ok(())
+    generations.into_iter().try_for_each(|generation| agree(&zones(history, generation, &refused)?))
 }
 
-fn zones(history: &[Operation], generation: Generation, refused: &BTreeSet<u64>) -> Result<Vec<Zone>, String> {
+fn zones(history: &[Operation], generation: Generation, refused: &BTreeSet<u64>) -> Result<Vec<Zone>, Contradiction> {
     let mut zones: BTreeMap<Option<u64>, Zone> = BTreeMap::new();
     let mut older = BTreeSet::new();
     for operation in history {
@@ -119,7 +128,8 @@ fn zones(history: &[Operation], generation: Generation, refused: &BTreeSet<u64>)
     {
         let begins = value.is_none_or(|value| older.contains(&value)) && !zones.contains_key(&value);
         if begins && let Some(other) = begins_with.replace(value) {
-            return Err(format!("both {} and {} were there from the beginning", told(other), told(value)));
+            let what = format!("generation {generation} began both with {} and with {}", told(other), told(value));
+            return Err(Contradiction { what, values: vec![other, value] });
         }
         if begins {
             zones.insert(value, Zone { value, first_end: BEFORE_ALL, last_start: BEFORE_ALL, write_start: BEFORE_ALL });
@@ -127,10 +137,12 @@ fn zones(history: &[Operation], generation: Generation, refused: &BTreeSet<u64>)
         let Some(zone) = zones.get_mut(&value) else {
             let why =
                 if value.is_some_and(|it| refused.contains(&it)) { "its write was refused" } else { "nobody wrote it" };
-            return Err(format!("{} was read at {}, but {why}", told(value), operation.end.0));
+            let what = format!("{} was read at {}, but {why}", told(value), operation.end.0);
+            return Err(Contradiction { what, values: vec![value] });
         };
         if operation.end.0 < zone.write_start {
-            return Err(format!("{} was read at {}, before it was written", told(value), operation.end.0));
+            let what = format!("{} was read at {}, before it was written", told(value), operation.end.0);
+            return Err(Contradiction { what, values: vec![value] });
         }
         zone.first_end = zone.first_end.min(operation.end.0);
         zone.last_start = zone.last_start.max(operation.start.0);
@@ -139,7 +151,7 @@ fn zones(history: &[Operation], generation: Generation, refused: &BTreeSet<u64>)
     Ok(zones.into_values().filter(|zone| zone.first_end != NEVER).collect())
 }
 
-fn agree(zones: &[Zone]) -> Result<(), String> {
+fn agree(zones: &[Zone]) -> Result<(), Contradiction> {
     let (mut held, points): (Vec<Zone>, Vec<Zone>) = zones.iter().partition(|zone| zone.first_end < zone.last_start);
     held.sort_by_key(|zone| zone.first_end);
     for pair in held.windows(2) {
@@ -156,8 +168,8 @@ fn agree(zones: &[Zone]) -> Result<(), String> {
     Ok(())
 }
 
-fn clash(one: &Zone, other: &Zone) -> String {
-    format!(
+fn clash(one: &Zone, other: &Zone) -> Contradiction {
+    let what = format!(
         "{} was seen at {} and still at {}, but {} was seen whole in between, from {} to {}",
         told(one.value),
         one.first_end,
@@ -165,7 +177,8 @@ fn clash(one: &Zone, other: &Zone) -> String {
         told(other.value),
         other.first_end.min(other.last_start),
         other.first_end.max(other.last_start),
-    )
+    );
+    Contradiction { what, values: vec![one.value, other.value] }
 }
 
 fn told(value: Option<u64>) -> String {
@@ -193,24 +206,24 @@ mod tests {
     #[test]
     fn a_lost_write_is_found() {
         let history = [operation(Wrote(1), 1, 2), operation(Wrote(2), 3, 4), operation(Read(Some(1)), 5, 6)];
-        assert!(check(&history).unwrap_err().contains("value 1"));
-        assert!(check(&[operation(Wrote(1), 1, 2), operation(Read(None), 3, 4)]).is_err());
+        assert!(judge(&history).unwrap_err().what.contains("value 1"));
+        assert!(judge(&[operation(Wrote(1), 1, 2), operation(Read(None), 3, 4)]).is_err());
     }
 
     #[test]
     fn a_reader_never_sees_less_than_another_saw() {
         let both = [operation(Wrote(1), 1, 2), operation(MayWrite(2), 3, 99)];
         let seen = [operation(Read(Some(2)), 5, 6), operation(Read(Some(1)), 7, 8)];
-        assert!(check(&[&both[..], &seen[..]].concat()).is_err());
-        assert!(check(&[&both[..], &seen[..1]].concat()).is_ok());
-        assert!(check(&[&both[..], &seen[1..]].concat()).is_ok());
+        assert!(judge(&[&both[..], &seen[..]].concat()).is_err());
+        assert!(judge(&[&both[..], &seen[..1]].concat()).is_ok());
+        assert!(judge(&[&both[..], &seen[1..]].concat()).is_ok());
     }
 
     #[test]
     fn a_refused_write_is_never_seen() {
         let history = [operation(Refused(1), 1, 2), operation(Read(Some(1)), 3, 4)];
-        assert!(check(&history).unwrap_err().contains("refused"));
-        assert!(check(&[operation(Read(Some(9)), 3, 4)]).unwrap_err().contains("nobody wrote it"));
+        assert!(judge(&history).unwrap_err().what.contains("refused"));
+        assert!(judge(&[operation(Read(Some(9)), 3, 4)]).unwrap_err().what.contains("nobody wrote it"));
     }
 
     #[test]
@@ -218,9 +231,9 @@ mod tests {
         let written = [operation(Wrote(1), 1, 2)];
         let nothing = spanning(Read(None), (5, 2), (6, 2));
         let left = spanning(Read(Some(1)), (7, 2), (8, 2));
-        assert!(check(&[&written[..], &[nothing]].concat()).is_ok());
-        assert!(check(&[&written[..], &[left]].concat()).is_ok());
-        assert!(check(&[&written[..], &[nothing, left]].concat()).is_err());
+        assert!(judge(&[&written[..], &[nothing]].concat()).is_ok());
+        assert!(judge(&[&written[..], &[left]].concat()).is_ok());
+        assert!(judge(&[&written[..], &[nothing, left]].concat()).is_err());
     }
 
     #[test]
@@ -228,9 +241,9 @@ mod tests {
         let write = spanning(Wrote(1), (1, 1), (9, 2));
         let nothing = spanning(Read(None), (20, 2), (21, 2));
         let there = spanning(Read(Some(1)), (22, 2), (23, 2));
-        assert!(check(&[write, nothing]).is_ok());
-        assert!(check(&[write, there]).is_ok());
-        assert!(check(&[write, there, spanning(Read(None), (24, 2), (25, 2))]).is_err());
+        assert!(judge(&[write, nothing]).is_ok());
+        assert!(judge(&[write, there]).is_ok());
+        assert!(judge(&[write, there, spanning(Read(None), (24, 2), (25, 2))]).is_err());
     }
 
     /// Tries every order: the definition itself, for small histories.
@@ -275,7 +288,7 @@ mod tests {
                 })
                 .collect();
             let lawful = search(&history, 0, None);
-            assert_eq!(check(&history).is_ok(), lawful, "{history:#?}");
+            assert_eq!(judge(&history).is_ok(), lawful, "{history:#?}");
             if lawful { good += 1 } else { bad += 1 }
         }
         assert!(good > 500 && bad > 500, "{good} good, {bad} bad");
