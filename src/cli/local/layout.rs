@@ -14,40 +14,42 @@ const PEER: u16 = 10_000;
 
 /// A node before it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) name: String,
-    pub(super) client: String,
-    pub(super) cluster: String,
-    pub(super) console: String,
-    pub(super) peer: String,
-    pub(super) data_dir: PathBuf,
-    pub(super) log: PathBuf,
+pub(in crate::cli) struct Node {
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) client: String,
+    pub(in crate::cli) cluster: String,
+    pub(in crate::cli) console: String,
+    pub(in crate::cli) peer: String,
+    /// Where others call its peer door; another place where something stands between the nodes.
+    pub(in crate::cli) announced: String,
+    pub(in crate::cli) data_dir: PathBuf,
+    pub(in crate::cli) log: PathBuf,
     /// Peer doors of nodes to join; empty: it founds.
-    pub(super) join: Vec<String>,
+    pub(in crate::cli) join: Vec<String>,
     /// Whether it founds if nobody to join knows a mesh.
-    pub(super) found: bool,
+    pub(in crate::cli) found: bool,
 }
 
 /// A running node, as nodes.json has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Described {
-    pub(super) name: String,
+pub(in crate::cli) struct Described {
+    pub(in crate::cli) name: String,
     /// Empty until the node has said it.
-    pub(super) id: String,
-    pub(super) pid: u32,
-    pub(super) client: String,
-    pub(super) cluster: String,
-    pub(super) console: String,
-    pub(super) peer: String,
-    pub(super) data_dir: PathBuf,
-    pub(super) log: PathBuf,
+    pub(in crate::cli) id: String,
+    pub(in crate::cli) pid: u32,
+    pub(in crate::cli) client: String,
+    pub(in crate::cli) cluster: String,
+    pub(in crate::cli) console: String,
+    pub(in crate::cli) peer: String,
+    pub(in crate::cli) data_dir: PathBuf,
+    pub(in crate::cli) log: PathBuf,
 }
 
 /// Lays out so many nodes, and makes the folder.
 ///
 /// The first one founds. Where the folder shows that there was a mesh before, it asks the others first, so that it comes back to
 /// them even if its own directory was lost.
-pub(super) fn lay_out(count: u16, port: u16, dir: &Path) -> Result<Vec<Node>, String> {
+pub(in crate::cli) fn lay_out(count: u16, port: u16, dir: &Path) -> Result<Vec<Node>, String> {
     let last = u32::from(port) + u32::from(PEER) + u32::from(count) - 1;
     if last > u32::from(u16::MAX) {
         return Err(format!("--port {port} leaves no room: the last node's peer door would have port {last}"));
@@ -69,6 +71,7 @@ pub(super) fn lay_out(count: u16, port: u16, dir: &Path) -> Result<Vec<Node>, St
             cluster: address(port + CLUSTER + place),
             console: address(port + CONSOLE + place),
             peer: peer(place),
+            announced: peer(place),
             data_dir: dir.join(name(place)),
             log: dir.join(format!("{}.log", name(place))),
             join: if place == 0 && is_new { Vec::new() } else { others.collect() },
@@ -83,7 +86,7 @@ fn address(port: u16) -> String {
 }
 
 /// Writes nodes.json, whole or not at all: who reads it meanwhile sees the old one.
-pub(super) fn write(dir: &Path, nodes: &[Described]) -> Result<(), String> {
+pub(in crate::cli) fn write(dir: &Path, nodes: &[Described]) -> Result<(), String> {
     let (path, draft) = (dir.join("nodes.json"), dir.join("nodes.json.draft"));
     let text = serde_json::to_string_pretty(nodes).expect("plain data always has an encoding") + "\n";
     fs::write(&draft, text)
@@ -92,7 +95,7 @@ pub(super) fn write(dir: &Path, nodes: &[Described]) -> Result<(), String> {
 }
 
 /// The nodes as a table.
-pub(super) fn table_of(nodes: &[Described]) -> String {
+pub(in crate::cli) fn table_of(nodes: &[Described]) -> String {
     let mut rows = vec![["name", "id", "pid", "client", "cluster", "console", "peer"].map(str::to_owned).to_vec()];
     rows.extend(nodes.iter().map(|node| {
         let Described { name, id, pid, client, cluster, console, peer, .. } = node;

@@ -2,13 +2,14 @@
 //!
 //! Starts them, waits until all are on the roster and every range is served, says `mesh ready`, and waits for Ctrl-C or SIGTERM
 //! to stop them. It looks after nobody: a node that is killed stays dead, so that people and tests can see what the mesh makes
-//! of it; when none is left, this ends too. A folder that was used before holds the same mesh, which goes on.
+//! of it, until SIGUSR1 asks for all that have ended to be started again; when none is left, this ends too. A folder that was
+//! used before holds the same mesh, which goes on.
 
-mod layout;
-mod nodes;
-mod ready;
+pub(super) mod layout;
+pub(super) mod nodes;
+pub(super) mod ready;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::output::{complain, say};
-use layout::lay_out;
+use layout::{Described, lay_out};
 use nodes::{Ended, Running};
 use ready::News;
 
@@ -28,8 +29,13 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How often it is looked whether a child has ended.
 const LOOK: Duration = Duration::from_millis(50);
 
+const ABOUT: &str = "\
+A node that is killed stays dead, so that one can see what the mesh makes of it. SIGUSR1 starts all that have ended again, in their \
+folders and with their doors. Ctrl-C and SIGTERM stop all.";
+
 /// Which mesh.
 #[derive(Debug, Args)]
+#[command(after_long_help = ABOUT)]
 pub(super) struct Arguments {
     /// How many nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=500))]
@@ -62,11 +68,14 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 async fn play(arguments: &Arguments) -> Result<ExitCode, String> {
     let nodes = lay_out(arguments.nodes, arguments.port, &arguments.dir)?;
-    let mut stop = Stop::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let mut stop = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let mut wanted_back =
+        signal(SignalKind::user_defined1()).map_err(|error| format!("cannot wait for signals: {error}"))?;
     let mut running = nodes::start(&nodes, arguments.copies)?;
     let (tell, mut news) = mpsc::unbounded_channel();
     ready::watch(running.described(), tell);
     let mut is_ready = false;
+    let mut known: Vec<Described> = Vec::new();
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -83,10 +92,18 @@ async fn play(arguments: &Arguments) -> Result<ExitCode, String> {
                     return Err("every node has ended".to_owned());
                 }
             }
+            _ = wanted_back.recv() => {
+                running.ended().iter().for_each(say);
+                for name in running.start_again(&nodes, arguments.copies)? {
+                    say(format_args!("{name} is started again"));
+                }
+                tell_where(&arguments.dir, &running, &mut known)?;
+            }
             Some(heard) = news.recv() => match heard {
                 News::Known(described) => {
-                    layout::write(&arguments.dir, &described)?;
-                    say(layout::table_of(&described));
+                    known = described;
+                    tell_where(&arguments.dir, &running, &mut known)?;
+                    say(layout::table_of(&known));
                 }
                 News::Ready => {
                     is_ready = true;
@@ -100,8 +117,14 @@ async fn play(arguments: &Arguments) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Writes nodes.json, once there is something to write.
+fn tell_where(dir: &Path, running: &Running, known: &mut [Described]) -> Result<(), String> {
+    running.number(known);
+    if known.is_empty() { Ok(()) } else { layout::write(dir, known) }
+}
+
 /// Asks all to end, and kills who has not when the time is over, or when asked a second time.
-async fn finish(mut running: Running, stop: &mut Stop) {
+async fn finish(mut running: Running, stop: &mut Signals) {
     running.ask_to_end();
     let deadline = Instant::now() + GRACE;
     let mut look = tokio::time::interval(LOOK);
@@ -127,14 +150,14 @@ fn last_words(ended: &Ended) -> String {
 }
 
 /// The signals that end this.
-struct Stop {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
 }
 
-impl Stop {
-    fn new() -> std::io::Result<Self> {
+impl Signals {
+    pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -142,7 +165,8 @@ impl Stop {
         })
     }
 
-    async fn asked(&mut self) {
+    /// Waits for the next one.
+    pub(super) async fn asked(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -11,16 +11,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::layout::{Described, Node};
 
 /// The nodes that run.
-pub(super) struct Running {
+pub(in crate::cli) struct Running {
     children: Vec<(Node, Child)>,
 }
 
 /// A node that has ended.
-pub(super) struct Ended {
-    pub(super) name: String,
-    pub(super) log: PathBuf,
+pub(in crate::cli) struct Ended {
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) log: PathBuf,
     /// False when somebody ended it by a signal; a process that aborts does that itself.
-    pub(super) by_itself: bool,
+    pub(in crate::cli) by_itself: bool,
     status: ExitStatus,
 }
 
@@ -28,14 +28,16 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, status, log, .. } = self;
         match status.signal() {
-            Some(signal) => write!(f, "{name} was ended by signal {signal} and is not started again"),
+            Some(signal) => {
+                write!(f, "{name} was ended by signal {signal} and is not started again, unless SIGUSR1 asks for it")
+            }
             None => write!(f, "{name} has ended ({status}); its log: {}", log.display()),
         }
     }
 }
 
 /// Starts all. When one cannot be started, those before it are killed.
-pub(super) fn start(nodes: &[Node], copies: Option<u8>) -> Result<Running, String> {
+pub(in crate::cli) fn start(nodes: &[Node], copies: Option<u8>) -> Result<Running, String> {
     let mut running = Running { children: Vec::new() };
     for node in nodes {
         match spawn(node, copies) {
@@ -73,11 +75,11 @@ fn arguments(node: &Node, copies: Option<u8>) -> Vec<String> {
         ("client.listen", "client.announce", &node.client),
         ("cluster.listen", "cluster.announce", &node.cluster),
         ("console.listen", "console.announce", &node.console),
-        ("peer.listen", "peer.announce", &node.peer),
     ];
     for (listen, announce, address) in doors {
         settings.extend([(listen, address.clone()), (announce, address.clone())]);
     }
+    settings.extend([("peer.listen", node.peer.clone()), ("peer.announce", node.announced.clone())]);
     settings.extend(copies.map(|copies| ("replication.factor", copies.to_string())));
     let mut arguments = vec!["node".to_owned(), format!("--parent={}", std::process::id())];
     arguments.extend(settings.into_iter().map(|(key, value)| format!("--set={key}={value}")));
@@ -85,8 +87,30 @@ fn arguments(node: &Node, copies: Option<u8>) -> Vec<String> {
 }
 
 impl Running {
+    /// Starts those of all nodes again that do not run, with the same folders and doors. Returns their names.
+    pub(in crate::cli) fn start_again(&mut self, all: &[Node], copies: Option<u8>) -> Result<Vec<String>, String> {
+        let runs = |node: &&Node| self.children.iter().any(|(running, _)| running.name == node.name);
+        let ended: Vec<&Node> = all.iter().filter(|node| !runs(node)).collect();
+        for node in &ended {
+            // Whoever founded comes back to the others now.
+            let others = all.iter().filter(|other| other.name != node.name).map(|other| other.announced.clone());
+            let again = Node { join: others.collect(), ..(*node).clone() };
+            let child = spawn(&again, copies).map_err(|error| format!("{} cannot be started: {error}", node.name))?;
+            self.children.push((again, child));
+        }
+        Ok(ended.iter().map(|node| node.name.clone()).collect())
+    }
+
+    /// Tells nodes as nodes.json has them the numbers of their present processes.
+    pub(in crate::cli) fn number(&self, nodes: &mut [Described]) {
+        for node in nodes {
+            let running = self.children.iter().find(|(running, _)| running.name == node.name);
+            node.pid = running.map_or(node.pid, |(_, child)| child.id());
+        }
+    }
+
     /// As nodes.json has them, without ids.
-    pub(super) fn described(&self) -> Vec<Described> {
+    pub(in crate::cli) fn described(&self) -> Vec<Described> {
         let described = |(node, child): &(Node, Child)| Described {
             name: node.name.clone(),
             id: String::new(),
@@ -102,7 +126,7 @@ impl Running {
     }
 
     /// Those that have ended since the last look.
-    pub(super) fn ended(&mut self) -> Vec<Ended> {
+    pub(in crate::cli) fn ended(&mut self) -> Vec<Ended> {
         let mut ended = Vec::new();
         self.children.retain_mut(|(node, child)| match child.try_wait() {
             Ok(Some(status)) => {
@@ -116,12 +140,12 @@ impl Running {
     }
 
     /// Whether none runs any more.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::cli) fn is_empty(&self) -> bool {
         self.children.is_empty()
     }
 
     /// SIGTERM to all; to one that was paused also SIGCONT, since it could not hear else.
-    pub(super) fn ask_to_end(&self) {
+    pub(in crate::cli) fn ask_to_end(&self) {
         for (_, child) in &self.children {
             // Not waited for yet, so the number still belongs to our child. One that has just ended needs nothing.
             let pid = Pid::from_child(child);
@@ -131,7 +155,7 @@ impl Running {
     }
 
     /// SIGKILL to all that still run, and waits for them.
-    pub(super) fn kill(&mut self) {
+    pub(in crate::cli) fn kill(&mut self) {
         for (_, child) in &mut self.children {
             let _ = child.kill();
             let _ = child.wait();

@@ -64,7 +64,7 @@ fn look_until_ready(mut nodes: Vec<Described>, tell: &UnboundedSender<News>) {
 }
 
 /// What is missing; none when the mesh is ready. Ids that are learnt are put in their places.
-fn missing(nodes: &mut [Described], password: Option<&str>) -> Option<String> {
+pub(in crate::cli) fn missing(nodes: &mut [Described], password: Option<&str>) -> Option<String> {
     let mut seen = Vec::new();
     let mut missing = Vec::new();
     for node in nodes.iter_mut() {
