@@ -1,4 +1,4 @@
-//! A client of the plain door, as `ctl` and `local` need one: one command, one reply, and nothing waits for ever.
+//! A client of a door, as `ctl`, `local` and `chaos` need one: one command, one reply, and nothing waits for ever.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -42,7 +42,7 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// A connection to one plain door.
+/// A connection to one door.
 pub struct Client {
     at: String,
     stream: TcpStream,
@@ -71,7 +71,7 @@ impl Client {
     /// # Errors
     /// When the connection breaks, the answer is none, or the node says no.
     pub fn call(&mut self, words: &[&str]) -> Result<Reply, ClientError> {
-        match self.exchange(words)? {
+        match self.ask(words)? {
             Reply::Error(why) => Err(ClientError::Refused(why.into_owned())),
             reply => Ok(reply),
         }
@@ -98,7 +98,12 @@ impl Client {
         serde_json::from_str(&text).map_err(|error| self.stranger(&error))
     }
 
-    fn exchange(&mut self, words: &[&str]) -> Result<Reply, ClientError> {
+    /// Says a command and waits for its reply, whatever it is. After an error here the connection is of no more use: a reply
+    /// that comes late would be taken for the next one's.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the answer is none.
+    pub fn ask(&mut self, words: &[&str]) -> Result<Reply, ClientError> {
         let deadline = Instant::now() + self.patience;
         self.stream.set_write_timeout(Some(self.patience)).map_err(|error| self.failed(error))?;
         self.stream.write_all(&command(words)).map_err(|error| self.failed(error))?;

@@ -5,6 +5,7 @@
 //! with the program's name. Codes: 0 all is well, 1 something is wrong or could not be done, 2 the command line was not
 //! understood.
 
+pub mod chaos;
 pub mod client;
 mod ctl;
 mod local;

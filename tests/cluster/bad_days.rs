@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use keyval::cli::chaos::harm::Harm;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -16,7 +17,6 @@ use serde_json::Value;
 use crate::client::Reply;
 use crate::mesh::{Mesh, Plan};
 use crate::number_from_environment;
-use crate::proxy::{Proxy, Weather};
 use crate::siege::{Gap, Siege};
 
 const NODES: usize = 5;
@@ -27,28 +27,6 @@ const LIMIT: Duration = Duration::from_secs(1);
 
 /// For no longer than this the mesh may be silent about what keeps clients waiting.
 const SILENCE: Duration = Duration::from_secs(2);
-
-/// What befalls one node.
-#[derive(Clone, Copy, Debug)]
-enum Harm {
-    Killed,
-    Paused,
-    /// Neither says anything to the others nor hears them.
-    CutOff,
-    /// Hears the others, and is not heard.
-    Mute,
-    /// Is heard, and does not hear the others.
-    Deaf,
-    /// It and one other do not reach each other; the third ones reach both.
-    Apart,
-    /// All it says and hears comes late.
-    Slow,
-    /// All its connections break at once.
-    Disconnected,
-}
-
-const HARMS: [Harm; 8] =
-    [Harm::Killed, Harm::Paused, Harm::CutOff, Harm::Mute, Harm::Deaf, Harm::Apart, Harm::Slow, Harm::Disconnected];
 
 #[test]
 fn a_bad_day_loses_nothing_and_every_gap_has_its_reason() {
@@ -61,7 +39,7 @@ fn a_bad_day_loses_nothing_and_every_gap_has_its_reason() {
     let mut harms: Vec<Harm> = Vec::new();
     while Instant::now() < end {
         if harms.is_empty() {
-            harms = HARMS.to_vec();
+            harms = Harm::ALL.to_vec();
         }
         let harm = harms.swap_remove(random.gen_range(0..harms.len()));
         let victim = random.gen_range(0..NODES);
@@ -92,41 +70,19 @@ fn harm_one(mesh: &mut Mesh, harm: Harm, (victim, other): (usize, usize), span: 
             mesh.kill(victim);
             last();
             mesh.restart(victim);
-            return;
         }
         Harm::Paused => {
             mesh.pause(victim);
             last();
             mesh.resume(victim);
-            return;
         }
-        _ => {}
-    }
-    let proxy = mesh.proxy.as_ref().expect("this mesh has one");
-    let others: Vec<usize> = (0..NODES).filter(|node| *node != victim).collect();
-    let both = |proxy: &Proxy, one: usize, weather: Weather| {
-        proxy.set(victim, one, weather);
-        proxy.set(one, victim, weather);
-    };
-    let cut = Weather { cut: true, ..Weather::default() };
-    match harm {
-        Harm::CutOff => others.iter().for_each(|one| both(proxy, *one, cut)),
-        Harm::Mute => others.iter().for_each(|one| proxy.set(victim, *one, cut)),
-        Harm::Deaf => others.iter().for_each(|one| proxy.set(*one, victim, cut)),
-        Harm::Apart => both(proxy, other, cut),
-        Harm::Slow => {
-            let delay = Duration::from_millis(random.gen_range(5..80));
-            others.iter().for_each(|one| both(proxy, *one, Weather { cut: false, delay }));
+        _ => {
+            let proxy = mesh.proxy.as_ref().expect("this mesh has one");
+            harm.begin(proxy, (victim, other), NODES, random);
+            last();
+            Harm::end(proxy, victim, NODES, random);
         }
-        Harm::Disconnected => others.iter().for_each(|one| proxy.break_links(victim, *one)),
-        Harm::Killed | Harm::Paused => unreachable!("seen to above"),
     }
-    last();
-    // Half of the time what was held arrives after all; else the connections do not outlive the cut.
-    if random.gen_bool(0.5) {
-        others.iter().for_each(|one| proxy.break_links(victim, *one));
-    }
-    proxy.heal();
 }
 
 /// What the mesh tells of the range of each key: what happened to it, and when.

@@ -15,11 +15,12 @@ mod mesh;
 mod orders;
 mod paused_holder;
 mod places;
-mod proxy;
 mod refusals;
 mod repair;
 mod roster;
 mod siege;
+
+use keyval::cli::chaos::proxy;
 
 /// How often a story repeats its fault.
 fn rounds(usual: usize) -> usize {

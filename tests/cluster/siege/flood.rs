@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use keyval::cli::chaos::route::Route;
 use keyval::types::Slot;
 
-use super::PATIENCE;
-use super::route::Route;
+use super::{PATIENCE, route};
 use crate::client::{Client, Reply};
 use crate::mesh::{Mesh, until};
 
@@ -36,8 +36,7 @@ pub struct Flood {
 impl Flood {
     /// Begins.
     pub fn begin(mesh: &Mesh) -> Self {
-        let doors = mesh.nodes.iter().map(|node| node.cluster.clone()).collect();
-        let route = Arc::new(Route::new(doors, PATIENCE));
+        let route = Arc::new(route(mesh));
         let over = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
         let writers = (0..WRITERS).map(|writer| {

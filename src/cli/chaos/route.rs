@@ -4,16 +4,38 @@
 //! that disappointed; who comes meanwhile waits for the same answer.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::client::{Client, Reply};
+use crate::cli::client::{Client, ClientError};
+use crate::messages::client::Reply;
+
+/// How a client gets to a door.
+#[derive(Clone, Debug)]
+pub struct Manners {
+    /// The clients' password, if one is set.
+    pub password: Option<String>,
+    /// How long it waits for a connection, and for a reply.
+    pub patience: Duration,
+}
+
+impl Manners {
+    /// A connection to a door.
+    ///
+    /// # Errors
+    /// When nobody can be reached there, or the password is refused.
+    pub fn connect(&self, door: &str) -> Result<Client, ClientError> {
+        Client::connect(door, self.password.as_deref(), self.patience)
+    }
+}
 
 /// The map of one client.
 pub struct Route {
+    /// How its clients get to doors.
+    pub manners: Manners,
     doors: Vec<String>,
-    patience: Duration,
+    /// Takes every key, where there is no map.
+    plain: Option<String>,
     known: Mutex<Known>,
 }
 
@@ -26,15 +48,20 @@ struct Known {
 }
 
 impl Route {
-    /// Knows the cluster doors of a mesh, and waits for a reply so long.
-    pub fn new(doors: Vec<String>, patience: Duration) -> Self {
-        Self { doors, patience, known: Mutex::default() }
+    /// Knows the cluster doors of a mesh.
+    pub fn new(doors: Vec<String>, manners: Manners) -> Self {
+        Self { manners, doors, plain: None, known: Mutex::default() }
+    }
+
+    /// Knows one plain door alone, which takes every key.
+    pub fn plain(door: String, manners: Manners) -> Self {
+        Self { manners, doors: Vec::new(), plain: Some(door), known: Mutex::default() }
     }
 
     /// The door of a slot, and of which edition of the map that is.
     pub fn door(&self, slot: u16) -> (u64, Option<String>) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        (known.edition, known.heads.get(&slot).cloned())
+        (known.edition, known.heads.get(&slot).or(self.plain.as_ref()).cloned())
     }
 
     /// A door has named another for a slot.
@@ -56,7 +83,7 @@ impl Route {
             if Some(door.as_str()) == not_at {
                 continue;
             }
-            if let Ok(heads) = ask_for_heads(door, self.patience) {
+            if let Ok(heads) = ask_for_heads(door, &self.manners) {
                 known.heads = heads;
                 known.edition += 1;
                 return;
@@ -66,15 +93,14 @@ impl Route {
 }
 
 /// What CLUSTER SLOTS says at a door: the cluster door of each slot's head.
-fn ask_for_heads(door: &str, patience: Duration) -> io::Result<BTreeMap<u16, String>> {
+fn ask_for_heads(door: &str, manners: &Manners) -> Result<BTreeMap<u16, String>, ClientError> {
     let mut heads = BTreeMap::new();
-    let reply = Client::connect(door, patience)?.ask(&["CLUSTER", "SLOTS"])?;
-    let Reply::Array(runs) = reply else { return Err(io::Error::other("CLUSTER SLOTS answers an array")) };
+    let Reply::Array(runs) = manners.connect(door)?.call(&["CLUSTER", "SLOTS"])? else { return Ok(heads) };
     for run in runs {
         let Reply::Array(run) = run else { continue };
         let [Reply::Integer(first), Reply::Integer(last), Reply::Array(head), ..] = run.as_slice() else { continue };
-        let (Some(host), Some(port)) = (head[0].text(), head[1].text()) else { continue };
-        let address = format!("{host}:{port}");
+        let [Reply::Bulk(host), Reply::Integer(port), ..] = head.as_slice() else { continue };
+        let address = format!("{}:{port}", String::from_utf8_lossy(host));
         heads.extend((*first as u16..=*last as u16).map(|slot| (slot, address.clone())));
     }
     Ok(heads)

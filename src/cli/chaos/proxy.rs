@@ -1,4 +1,4 @@
-//! What stands on the peer links of a mesh when a story wants bad ones: one door for each node, at which all others call it.
+//! What stands on the peer links of a mesh when bad ones are wanted: one door for each node, at which all others call it.
 //!
 //! A caller says who it is in the first frame of the handshake, so each connection has two known ends, and each direction of
 //! each pair can be treated on its own. A cut direction holds what is said, as a network does that loses packets: the sender
@@ -12,10 +12,10 @@ use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::messages::peer::{Greeting, MAGIC};
+use crate::types::NodeId;
+use crate::wire::frame::{self, Frames, HANDSHAKE_LIMIT};
 use bytes::BytesMut;
-use keyval::messages::peer::{Greeting, MAGIC};
-use keyval::types::NodeId;
-use keyval::wire::frame::{self, Frames, HANDSHAKE_LIMIT};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
