@@ -1,5 +1,5 @@
 //! One binary, one file a subcommand: `node` is a node of a mesh, `local` a whole mesh on this machine, `ctl` asks and orders
-//! a running one, `sim` plays made-up ones.
+//! a running one, `sim` plays made-up ones, `chaos` judges real ones.
 //!
 //! What a person reads goes to the standard output; what went wrong is said on the standard error, in one line that begins
 //! with the program's name. Codes: 0 all is well, 1 something is wrong or could not be done, 2 the command line was not
@@ -36,6 +36,8 @@ enum Command {
     Ctl(ctl::Arguments),
     /// Play a mesh in a made-up world.
     Sim(sim::Arguments),
+    /// Harm a real mesh while clients work on it, and judge what they were told.
+    Chaos(chaos::Arguments),
 }
 
 /// Does what the command line says.
@@ -45,6 +47,7 @@ pub fn run() -> ExitCode {
         Command::Local(arguments) => local::run(&arguments),
         Command::Ctl(arguments) => ctl::run(&arguments),
         Command::Sim(arguments) => sim::run(arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
     }
 }
 
@@ -79,11 +82,22 @@ mod tests {
             "ctl drop node-2",
             "ctl watch",
             "ctl health",
+            "chaos",
+            "chaos --for 5m --faults kill,pause,cut,slow --nodes 3 --copies 3 --seed 7 --json",
+            "chaos --dir d --faults kill",
+            "chaos --at 127.0.0.1:6235 --clients 3 --rate 50",
         ] {
             let words = std::iter::once("keyval").chain(line.split(' '));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in ["ctl drop", "ctl conquer", "node --set nothing", "local --nodes 0", "local --port x"] {
+        for line in [
+            "ctl drop",
+            "ctl conquer",
+            "node --set nothing",
+            "local --nodes 0",
+            "local --port x",
+            "chaos --dir d --at h:1",
+        ] {
             let words = std::iter::once("keyval").chain(line.split(' '));
             assert!(Arguments::try_parse_from(words).is_err(), "{line}");
         }

@@ -6,6 +6,7 @@
 //! much there is to repair.
 
 mod bad_days;
+mod chaos;
 mod client;
 mod cut_link;
 mod failover;

@@ -94,7 +94,7 @@ impl Mesh {
 
     /// Starts `keyval local` as planned and waits for `mesh ready`; or the nodes one by one, where the links are to be bad.
     pub fn of(plan: Plan) -> Self {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let alone = Self::alone();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = next_port();
         let proxy = plan.faults.map(Proxy::new);
@@ -107,6 +107,11 @@ impl Mesh {
             mesh.start_one_by_one();
         }
         mesh
+    }
+
+    /// Waits until no other mesh runs; none does while this is held.
+    pub fn alone() -> std::sync::MutexGuard<'static, ()> {
+        ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn start_one_by_one(&mut self) {

@@ -1,6 +1,8 @@
 //! Who stands where: ports, folders, and the file that tells others.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -81,6 +83,29 @@ pub(in crate::cli) fn lay_out(count: u16, port: u16, dir: &Path) -> Result<Vec<N
     Ok((0..count).map(node).collect())
 }
 
+/// Nodes that others call elsewhere than at their own peer doors.
+pub(in crate::cli) fn behind(nodes: &mut [Node], doors: &[String]) {
+    let called: BTreeMap<String, &String> = nodes.iter().map(|node| node.peer.clone()).zip(doors).collect();
+    for node in nodes {
+        node.announced.clone_from(called[&node.peer]);
+        node.join.iter_mut().for_each(|other| other.clone_from(called[other]));
+    }
+}
+
+/// Whether nobody has any of the ports yet that so many nodes would have.
+pub(in crate::cli) fn is_free(port: u16, count: u16) -> bool {
+    let doors = [0, CLUSTER, CONSOLE, PEER];
+    let mut ports = doors.iter().flat_map(|door| (0..count).map(move |place| port + door + place));
+    ports.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+}
+
+/// What nodes.json of a folder says.
+pub(in crate::cli) fn read(dir: &Path) -> Result<Vec<Described>, String> {
+    let path = dir.join("nodes.json");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
 fn address(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
@@ -134,6 +159,15 @@ mod tests {
     }
 
     #[test]
+    fn nodes_behind_other_doors_call_each_other_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut nodes = lay_out(3, 6234, dir.path()).unwrap();
+        behind(&mut nodes, &["p:1", "p:2", "p:3"].map(str::to_owned));
+        assert_eq!((nodes[1].peer.as_str(), nodes[1].announced.as_str()), ("127.0.0.1:16235", "p:2"));
+        assert_eq!(nodes[1].join, ["p:1", "p:3"]);
+    }
+
+    #[test]
     fn nodes_json_is_an_array_of_what_was_written() {
         let dir = tempfile::tempdir().unwrap();
         let node = Described {
@@ -148,8 +182,7 @@ mod tests {
             log: "l".into(),
         };
         write(dir.path(), std::slice::from_ref(&node)).unwrap();
-        let text = fs::read_to_string(dir.path().join("nodes.json")).unwrap();
-        assert_eq!(serde_json::from_str::<Vec<Described>>(&text).unwrap(), [node]);
+        assert_eq!(read(dir.path()).unwrap(), [node]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }
