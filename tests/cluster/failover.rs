@@ -72,6 +72,8 @@ fn commander_killed_or_paused_is_replaced_within_a_second() {
     let mut times = Vec::new();
     for round in 0..rounds {
         mesh.until_well(0, 5, Duration::from_secs(60));
+        // Who came back is given its share: what it heads must stay there while the story looks.
+        mesh.until_spread(0, Duration::from_secs(60));
         let (commander, term) = mesh.commander(&all);
         let keys = a_key_a_range();
         let before = heads(&mesh, (commander + 1) % 5);
@@ -115,6 +117,8 @@ fn ranges_of_a_killed_drone_are_served_by_several_others() {
     let mut times = Vec::new();
     for _ in 0..rounds {
         mesh.until_well(0, 5, Duration::from_secs(60));
+        // Who came back is given its share: what it heads must stay there while the story looks.
+        mesh.until_spread(0, Duration::from_secs(60));
         mesh.until_spread(0, Duration::from_secs(60));
         let (commander, _) = mesh.commander(&all);
         let victim = (commander + 2) % 5;
