@@ -71,6 +71,11 @@ impl Disk {
         self.identity = Some(identity);
     }
 
+    /// What is stable of the journal.
+    pub fn stable(&self) -> &Recovered {
+        &self.journal
+    }
+
     /// What is stable of the journal: what a process that starts finds.
     pub fn recover(&self) -> Recovered {
         self.journal.clone()

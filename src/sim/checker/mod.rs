@@ -15,6 +15,7 @@ mod one_commander;
 mod registers;
 mod same_dictionary;
 mod shares;
+mod stable_words;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,11 +33,13 @@ pub use one_commander::OneCommander;
 pub use registers::{Contradiction, Kind, Operation, Registers, judge as judge_register};
 pub use same_dictionary::SameDictionary;
 pub use shares::{Shares, uneven};
+pub use stable_words::StableWords;
 
 use super::clock::Time;
 use crate::machines::dictionary::Dictionary;
 use crate::machines::election::Published;
 use crate::machines::store::Progress;
+use crate::messages::election::{ElectionMessage, Recovered};
 use crate::messages::ownership::Chain;
 use crate::types::{Incarnation, NodeId, RangeId, Term};
 
@@ -93,6 +96,17 @@ pub enum Fact<'a> {
         dictionary: &'a Dictionary,
         /// What every living process has of the range.
         copies: &'a [Copied],
+    },
+    /// A word of the consensus leaves a node.
+    Said {
+        /// Whose.
+        node: NodeId,
+        /// What.
+        message: &'a ElectionMessage,
+        /// What its disk holds for certain.
+        stable: &'a Recovered,
+        /// Whether it is the only voter, as far as it knows.
+        alone: bool,
     },
     /// A client's operation is over.
     Operation(&'a Operation),
@@ -189,6 +203,7 @@ impl Default for Checkers {
                 Box::<OneCommander>::default(),
                 Box::<NeverBack>::default(),
                 Box::<SameDictionary>::default(),
+                Box::<StableWords>::default(),
                 Box::<Complete>::default(),
                 Box::<OneAnswerer>::default(),
                 Box::<LawfulAnswers>::default(),

@@ -11,8 +11,10 @@ use super::{Event, Joiner, World};
 use crate::machines::dictionary::Dictionary;
 use crate::machines::{heartbeat, ownership};
 use crate::messages::client::RelayMessage;
+use crate::messages::election::ElectionMessage;
 use crate::messages::ownership::JoinAnswer;
 use crate::messages::peer::{Lane, PeerMessage, PeerRefusal};
+use crate::sim::checker::Fact;
 use crate::sim::network::{self, Greeting, Host, Kind, News, Side};
 use crate::sim::node::{Mail, Node};
 use crate::sim::trace::fingerprint;
@@ -22,6 +24,9 @@ use crate::wire::handshake::{Called, Caller, Known, TIME_LIMIT};
 
 impl World {
     pub(super) fn send(&mut self, from: Host, to: NodeId, message: &PeerMessage) {
+        if let PeerMessage::Election(message) = message {
+            self.on_said(from, message);
+        }
         let lane = message.lane();
         let kind = match message {
             PeerMessage::Election(_) | PeerMessage::Heartbeat(_) | PeerMessage::Ownership(_) => Kind::Word,
@@ -35,6 +40,17 @@ impl World {
             }
             None => self.on_network_change(|network, context| network.send_to_caller(from, to, lane, frame, context)),
         }
+    }
+
+    fn on_said(&mut self, from: Host, message: &ElectionMessage) {
+        let place = &self.places[from.0];
+        let Some(node) = &place.node else { return };
+        let alone = node
+            .published
+            .as_ref()
+            .is_some_and(|published| published.seats.voters == [node.me().0] && published.seats.outgoing.is_empty());
+        let fact = Fact::Said { node: node.me().0, message, stable: place.disk.stable(), alone };
+        self.checkers.observe(self.queue.now(), &fact);
     }
 
     pub(super) fn send_back(&mut self, connection: u64, message: &PeerMessage) {
