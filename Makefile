@@ -12,7 +12,7 @@ NIGHT ?= 10000..40000
 MINUTES ?= 10
 N ?= 2
 
-.PHONY: help run test verify fix build sim sim-night up scale down test-docker fuzz
+.PHONY: help run test verify fix build sim sim-night teeth up scale down test-docker fuzz
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,7 @@ test: ## Run all tests: facts, stories, random seeds, real processes
 verify: ## Check format, lints, docs and licences; changes nothing
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features planted -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
 	$(MAKE) --no-print-directory $(TOOLS)/bin/cargo-deny
 	$(TOOLS)/bin/cargo-deny --offline --log-level error check licenses bans sources
@@ -47,6 +48,10 @@ sim-night: build ## The same for hours: make sim-night NIGHT=10000..40000
 
 fuzz: $(TOOLS)/bin/cargo-fuzz ## Hostile bytes for all that reads bytes: make fuzz FUZZ_SECONDS=60 (for each target)
 	fuzz/run.sh $(FUZZ_SECONDS) $(TOOLS)/bin/cargo-fuzz
+
+teeth: ## Plant known bugs, one at a time, and see that random worlds find each: make teeth BUGS="early-ack resent"
+	$(CARGO) build --profile teeth --features planted --locked
+	./target/teeth/keyval sim teeth $(BUGS)
 
 up: ## Start a founder and two drones in containers
 	$(COMPOSE) -f $(COMPOSE_FILE) up -d --build

@@ -2,6 +2,8 @@
 //!
 //! The layers, lowest first; each knows those above it alone (tests/tidy.rs checks).
 
+pub mod planted;
+
 pub mod types;
 
 pub mod messages;

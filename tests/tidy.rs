@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 /// The layers of src, lowest first, and what each may name of ours. ARCHITECTURE.md, "Who may know whom", says why.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("types", &[]),
+    ("planted", &[]),
+    ("types", &["planted"]),
     ("messages", &["types"]),
     ("keyspace", &["types", "messages"]),
     ("wire", &["types", "messages"]),
     ("resp", &["types", "messages"]),
-    ("machines", &["types", "messages", "keyspace", "commands", "resp", "wire"]),
+    ("machines", &["planted", "types", "messages", "keyspace", "commands", "resp", "wire"]),
     ("commands", &["types", "messages", "keyspace", "resp", "wire", "machines"]),
     ("io", &["types", "messages", "wire"]),
     ("settings", &["types", "messages"]),
@@ -18,7 +19,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("actors", &["types", "messages", "keyspace", "commands", "resp", "wire", "machines", "io", "settings"]),
     (
         "cli",
-        &["types", "messages", "keyspace", "commands", "resp", "wire", "machines", "io", "settings", "sim", "actors"],
+        &[
+            "planted", "types", "messages", "keyspace", "commands", "resp", "wire", "machines", "io", "settings",
+            "sim", "actors",
+        ],
     ),
 ];
 

@@ -210,6 +210,10 @@ impl Machine for Store {
         self.ring(now);
         self.settle(now, effects);
         self.free_some(now);
+        #[cfg(feature = "planted")]
+        {
+            self.around.step_before = now.instant;
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -247,6 +251,8 @@ impl Store {
                 waiting: (0, 0),
                 transfers: Transfers::default(),
                 garbage: Vec::new(),
+                #[cfg(feature = "planted")]
+                step_before: Instant(0),
             },
             limits,
             touched: Vec::new(),

@@ -6,6 +6,8 @@
 mod run;
 mod shell;
 mod shrink;
+#[cfg(feature = "planted")]
+mod teeth;
 mod trace;
 
 use std::io::Write;
@@ -43,6 +45,12 @@ pub enum What {
     Shell,
     /// Draw who said what to whom, in a seed or a story, as a sequence diagram
     Trace(trace::TraceArgs),
+    /// List the bugs that can be planted
+    #[cfg(feature = "planted")]
+    Plants,
+    /// Plant each bug, play seeds until it is found, and print the table; exit code 1 if one is not found
+    #[cfg(feature = "planted")]
+    Teeth(teeth::TeethArgs),
 }
 
 /// Arguments of `keyval sim story`.
@@ -85,10 +93,17 @@ pub struct MeshArgs {
     /// The only faults that happen, separated by commas, as kill,pause; each seed has about half of all unless given
     #[arg(long, value_delimiter = ',')]
     faults: Option<Vec<Harm>>,
+    /// Plant this bug in the machines; `keyval sim plants` lists them
+    #[cfg(feature = "planted")]
+    #[arg(long, value_name = "NAME", value_parser = teeth::bug)]
+    plant: Option<crate::planted::Bug>,
 }
 
 impl MeshArgs {
+    /// What a seed is played with. A bug that is to be planted is planted from now on.
     fn options(&self, keep: Keep) -> Options {
+        #[cfg(feature = "planted")]
+        crate::planted::plant(self.plant);
         Options {
             harm: Duration::from_secs_f64(self.minutes * 60.0),
             nodes: self.nodes,
@@ -110,6 +125,8 @@ impl MeshArgs {
             let names = if names.is_empty() { vec![Harm::Peace.to_string()] } else { names };
             words.extend(["--faults".into(), names.join(",")]);
         }
+        #[cfg(feature = "planted")]
+        words.extend(self.plant.iter().flat_map(|bug| ["--plant".into(), bug.name().into()]));
         words
     }
 
@@ -128,6 +145,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
         What::Story(arguments) => story(&arguments),
         What::Shell => shell::run(),
         What::Trace(arguments) => trace::draw(&arguments),
+        #[cfg(feature = "planted")]
+        What::Plants => teeth::list(),
+        #[cfg(feature = "planted")]
+        What::Teeth(arguments) => teeth::bite(&arguments),
     }
 }
 

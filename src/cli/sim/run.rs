@@ -37,7 +37,7 @@ pub struct RunArgs {
     no_shrink: bool,
 }
 
-fn seeds(text: &str) -> Result<(u64, u64), String> {
+pub(super) fn seeds(text: &str) -> Result<(u64, u64), String> {
     let number = |text: &str| text.trim().parse::<u64>().map_err(|_| format!("{text:?} is no seed"));
     match text.split_once("..") {
         Some((first, end)) => Ok((number(first)?, number(end)?)),
@@ -53,21 +53,24 @@ thread_local! {
 pub(super) fn swarm(args: &RunArgs) -> ExitCode {
     say_seed_on_panic(&args.mesh);
     let options = args.mesh.options(Keep::Nothing);
-    let (first, end) = args.seeds;
-    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let began = Instant::now();
+    play_many(args.seeds, args.threads, &options).tell(began.elapsed(), args)
+}
+
+/// Plays seeds, on all cores unless told otherwise, until one breaks a rule.
+pub(super) fn play_many((first, end): (u64, u64), threads: Option<usize>, options: &Options) -> Total {
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let (sender, receiver) = channel();
     let next = AtomicU64::new(first);
     let stop = AtomicU64::new(end);
-    let total = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         for _ in 0..threads {
-            let (sender, next, stop, options) = (sender.clone(), &next, &stop, &options);
+            let (sender, next, stop) = (sender.clone(), &next, &stop);
             scope.spawn(move || play_all(next, stop, options, &sender));
         }
         drop(sender);
         in_order(&receiver, first, end, &stop)
-    });
-    total.tell(began.elapsed(), args)
+    })
 }
 
 /// Plays one seed; should a machine believe something false where panics are not caught, it is said which seed it was.
@@ -96,14 +99,14 @@ fn play_all(next: &AtomicU64, stop: &AtomicU64, options: &Options, sender: &Send
 
 /// What all seeds came to.
 #[derive(Default)]
-struct Total {
-    seeds: u64,
+pub(super) struct Total {
+    pub seeds: u64,
     simulated: Duration,
     events: u64,
     operations: (u64, u64),
     faults: BTreeMap<&'static str, u64>,
     digest: Sha256,
-    broken: Option<Outcome>,
+    pub broken: Option<Outcome>,
 }
 
 /// Takes outcomes in the order of seeds, whatever the order in which they are ready; ends at the first broken rule.

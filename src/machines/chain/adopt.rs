@@ -7,6 +7,7 @@ use crate::machines::chain::lease::Right;
 use crate::machines::chain::reconcile::{Predecessor, Successor};
 use crate::machines::chain::{Context, Holding, Parking};
 use crate::messages::ownership::{Chain, HolderState};
+use crate::planted::{self, Bug};
 use crate::types::{Instant, NodeId, Sequence};
 
 /// What this member was in the epoch adopted before.
@@ -32,12 +33,16 @@ impl Holding {
         };
         let (me, incarnation) = (ctx.around.me, ctx.around.incarnation);
         // G1: the node with another incarnation is no member.
-        let place = chain.holders.iter().position(|holder| holder.node == me && holder.incarnation == incarnation);
+        let mine = |life| life == incarnation || planted::is(Bug::OtherLife);
+        let place = chain.holders.iter().position(|holder| holder.node == me && mine(holder.incarnation));
         self.role = place.map(|place| (place, chain.holders[place].state));
         self.begin_generation(&before, ctx);
         self.fall_quiet(&before, promises, ctx);
         self.forget_epoch();
         self.take_place(ctx);
+        if planted::is(Bug::HeadIsClean) && self.heads() {
+            self.clean = self.applied.sequence;
+        }
         self.keep_promises_to_clients(&before, ctx);
         let former = chain.former.iter().any(|former| former.node == me && former.incarnation == incarnation);
         self.role.is_some() || former && self.whole
@@ -46,7 +51,7 @@ impl Holding {
     /// G23: in a higher generation everything older is worth nothing, but to the one whose copy it began with.
     fn begin_generation(&mut self, before: &Before, ctx: &mut Context) {
         assert!(self.chain.generation >= before.chain.generation, "{}: {}", self.range, self.words());
-        if self.chain.generation == before.chain.generation {
+        if self.chain.generation == before.chain.generation || planted::is(Bug::OldCopyKept) && self.whole {
             return;
         }
         let revived = self.chain.revived == Some(ctx.around.me) && self.serves() && self.whole;
@@ -68,6 +73,7 @@ impl Holding {
         // G13: what was promised to the head of the epoch adopted before is waited out.
         if let Some((place, _)) = before.role
             && place > 0
+            && !planted::is(Bug::PromiseForgotten)
             && let Some(until) = promises.get(&before.chain.holders[0].node)
         {
             self.quiet_until = self.quiet_until.max(*until);
@@ -75,7 +81,8 @@ impl Holding {
         // G14: who becomes Serving makes the same promise. Epochs that were skipped may have been without us: the worst
         // is assumed, for comparing the two ends alone would miss it.
         let served = before.role.is_some_and(|(_, state)| state.serves());
-        if self.serves() && !(served && follows && same_generation) {
+        let owes = self.serves() && !(served && follows && same_generation);
+        if owes && !planted::is(Bug::PromotedFreely) {
             let lease = ctx.around.timing.lease();
             self.quiet_until = self.quiet_until.max(ctx.instant() + ctx.around.timing.giver(lease));
         }
@@ -99,7 +106,7 @@ impl Holding {
         self.predecessor = self.neighbour(place.and_then(|place| place.checked_sub(1))).map(Predecessor::new);
         self.successor = self.neighbour(place.map(|place| place + 1)).map(Successor::new);
         // G18: what was only half streamed is dropped, whoever the source is now.
-        if !self.whole {
+        if !self.whole && !planted::is(Bug::HalfCopyKept) {
             assert!(!self.serves(), "{}: made to serve without a whole copy: {}", self.range, self.words());
             self.drop_copy(ctx);
         }

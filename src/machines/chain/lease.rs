@@ -7,6 +7,8 @@ use crate::machines::chain::{Around, Context, Holding, Parking};
 use crate::machines::heartbeat::Lease;
 use crate::machines::store::Effect;
 use crate::messages::chain::ChainMessage;
+use crate::messages::ownership::HolderState;
+use crate::planted::{self, Bug};
 use crate::types::{Instant, Version};
 
 /// Until when the leases held allow an answer; worked out for one set of leases and one adopted version.
@@ -24,7 +26,8 @@ impl Holding {
             let until = self.lease_until(ctx.around);
             self.right = Right { round: Some(ctx.around.round), until };
         }
-        self.heads() && !self.is_released() && ctx.instant() >= self.quiet_until && ctx.instant() < self.right.until
+        let now = looked_at(ctx);
+        self.heads() && !self.is_released() && now >= self.quiet_until && now < self.right.until
     }
 
     /// The same, worked out anew.
@@ -39,7 +42,7 @@ impl Holding {
     }
 
     pub(super) fn is_released(&self) -> bool {
-        matches!(self.parking, Parking::Released { .. })
+        matches!(self.parking, Parking::Released { .. }) && !planted::is(Bug::ReleasedAnswers)
     }
 
     /// The end of the shortest lease of all that are needed.
@@ -47,14 +50,18 @@ impl Holding {
         // G24: past this instant this node has surely not heard a commander for so long that it may be given up.
         let mut until = around.leases.silent_after.unwrap_or(Instant(u64::MAX));
         // G12: all other members are givers, Loading and Leaving ones too.
-        for holder in self.chain.holders.iter().filter(|holder| holder.node != around.me) {
+        let gives = |state| state == HolderState::Serving || !planted::is(Bug::LoadingGivesNone);
+        for holder in self.chain.holders.iter().filter(|holder| holder.node != around.me && gives(holder.state)) {
             let given = around.leases.members.get(&holder.node).into_iter().flatten();
             // G1: a lease of another life of the giver counts for nothing.
             let given = given.filter(|lease| lease.giver == holder.incarnation);
             until = until.min(self.newest(given, around.version));
         }
         // A head without Serving peers needs the commander's too: nobody else would stop it when it is cut off.
-        if self.chain.serving().all(|holder| holder.node == around.me) {
+        let alone = self.chain.serving().all(|holder| holder.node == around.me);
+        if alone && planted::is(Bug::SoleUnleased) {
+            until = Instant(u64::MAX);
+        } else if alone {
             until = until.min(self.newest(around.leases.commander.iter(), around.version));
         }
         until
@@ -104,4 +111,13 @@ impl Holding {
         }
         ctx.effects.push(Effect::Parked { range: self.range, epoch: self.chain.epoch });
     }
+}
+
+/// The instant at which leases are looked at: that of this step, which comes after the value was read (G11).
+fn looked_at(ctx: &Context) -> Instant {
+    #[cfg(feature = "planted")]
+    if planted::is(Bug::LeaseSeenBefore) {
+        return ctx.around.step_before;
+    }
+    ctx.instant()
 }

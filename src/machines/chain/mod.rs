@@ -46,6 +46,7 @@ use crate::machines::store::Effect;
 use crate::messages::chain::{ChainFrame, ChainMessage, Change};
 use crate::messages::client::Outcome;
 use crate::messages::ownership::{Cause, Chain, Holder, HolderState, ReplicationMode};
+use crate::planted::{self, Bug};
 use crate::types::{Epoch, Generation, Incarnation, Instant, NodeId, Now, RangeId, Sequence, Stamp, Timing, Version};
 
 use backlog::{Backlog, Dirty};
@@ -149,6 +150,9 @@ pub(super) struct Around {
     pub transfers: Transfers,
     /// Copies to be freed, a little a step.
     pub garbage: Vec<Keyspace>,
+    /// When the step before this one was.
+    #[cfg(feature = "planted")]
+    pub step_before: Instant,
 }
 
 /// One step: the instant, what is around, and what comes of it.
@@ -332,7 +336,7 @@ impl Holding {
 
     /// Whether this incarnation has every acknowledged write. Leaving counts as Serving in every guard (G19).
     pub fn serves(&self) -> bool {
-        self.role.is_some_and(|(_, state)| state.serves())
+        self.role.is_some_and(|(_, state)| state.serves() || planted::is(Bug::LoadingServes))
     }
 
     /// Changes the copy alone: no write, of which others would hear.
@@ -417,6 +421,9 @@ impl Holding {
     pub fn hear(&mut self, from: NodeId, incarnation: Incarnation, frame: ChainFrame, ctx: &mut Context) {
         // G3: a higher epoch is not believed before the dictionary says it. G4: a lower one is of a chain that has gone.
         // Either way the next Hello, in the epoch of both, makes good what is missed here.
+        if planted::is(Bug::OldEpoch) && frame.epoch < self.chain.epoch {
+            return self.hear_old(frame.message, ctx);
+        }
         if frame.epoch != self.chain.epoch {
             return;
         }
@@ -436,6 +443,16 @@ impl Holding {
             self.hear_predecessor(frame.message, ctx);
         } else if sender == place + 1 {
             self.hear_successor(frame.message, ctx);
+        }
+    }
+
+    /// What no member should hear: planted.
+    fn hear_old(&mut self, message: ChainMessage, ctx: &mut Context) {
+        match message {
+            ChainMessage::Hello { .. } | ChainMessage::Ack { .. } | ChainMessage::Received { .. } => {
+                self.hear_successor(message, ctx);
+            }
+            _ => self.hear_predecessor(message, ctx),
         }
     }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::machines::chain::{Around, Context, Holding};
 use crate::messages::client::{NotApplied, Outcome, Reply, Request};
+use crate::planted::{self, Bug};
 use crate::types::{Epoch, Instant, NodeId, Sequence};
 
 /// A command of a batch.
@@ -247,7 +248,7 @@ impl Holding {
     /// Gives what may be answered now.
     pub(super) fn release(&mut self, ctx: &mut Context) {
         // G11: at this instant, for writes as for reads.
-        if self.queue.waiting() > 0 && self.answers(ctx) {
+        if self.queue.waiting() > 0 && (self.answers(ctx) || planted::is(Bug::WaitingUnleased)) {
             self.queue.give(self.clean, self.has_copies(ctx), ctx);
         }
     }

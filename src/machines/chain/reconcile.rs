@@ -10,6 +10,7 @@ use crate::machines::chain::transfer::{Stream, stall};
 use crate::machines::chain::{Context, Holding};
 use crate::messages::chain::{ChainMessage, Write};
 use crate::messages::ownership::Holder;
+use crate::planted::{self, Bug};
 use crate::types::{Instant, NodeId, Sequence, Stamp, Timing};
 
 /// The member before this one, in this epoch.
@@ -205,7 +206,12 @@ impl Holding {
     pub(super) fn on_forward(&mut self, previous: Stamp, writes: Vec<Write>, ctx: &mut Context) {
         let Some(predecessor) = &mut self.predecessor else { return };
         // G6: epoch and sequence both. A copy that is half streamed has no last write yet.
-        let matches = predecessor.half.is_none() && previous == self.applied && in_a_row(previous, &writes);
+        let same = match () {
+            () if planted::is(Bug::GapApplied) => true,
+            () if planted::is(Bug::StampBySequence) => previous.sequence == self.applied.sequence,
+            () => previous == self.applied,
+        };
+        let matches = predecessor.half.is_none() && same && in_a_row(previous, &writes);
         if !matches {
             // A question is answered at once; a gap only if no Hello is on its way.
             if predecessor.half.is_none() && (writes.is_empty() || predecessor.in_step) {
@@ -240,6 +246,7 @@ impl Holding {
     /// The link to a node broke. The gate stays as it is (G16).
     pub fn link_down(&mut self, node: NodeId, ctx: &mut Context) {
         if self.successor.as_ref().is_some_and(|successor| successor.node == node) {
+            self.gate = self.gate.take().filter(|_| !planted::is(Bug::GateBreaks));
             self.drop_stream(ctx);
             self.successor.iter_mut().for_each(|successor| successor.in_step = false);
         }

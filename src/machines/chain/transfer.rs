@@ -19,6 +19,7 @@ use crate::machines::chain::reconcile::in_a_row;
 use crate::machines::chain::{Context, Holding, Transfers};
 use crate::machines::store::Effect;
 use crate::messages::chain::{ChainMessage, Change, Value, Write};
+use crate::planted::{self, Bug};
 use crate::types::{Instant, Sequence, Stamp, Timing};
 
 /// After so many parts with writes alone, new writes wait for a part with keys.
@@ -110,7 +111,9 @@ impl Holding {
         let Some(successor) = &mut self.successor else { return };
         successor.in_step = false;
         // What it acknowledged belongs to the copy that it drops now.
-        (successor.asked, successor.acks, successor.acked) = (None, false, Sequence(0));
+        if !planted::is(Bug::DroppedCopyCounts) {
+            (successor.asked, successor.acks, successor.acked) = (None, false, Sequence(0));
+        }
         successor.streamings += 1;
         successor.stream = Some(Stream {
             number: successor.streamings,
@@ -157,7 +160,9 @@ impl Holding {
             if stream.read && open == 0 {
                 return self.end_stream(ctx);
             }
-            let writes = stream.next_part > 0 && behind > if stream.read { limits.dirty_bytes } else { 0 };
+            let writes = stream.next_part > 0
+                && behind > if stream.read { limits.dirty_bytes } else { 0 }
+                && !planted::is(Bug::ChunksMissWrites);
             if open >= limits.parts_a_joiner || stream.read && !writes {
                 return;
             }
@@ -178,7 +183,11 @@ impl Holding {
         stream.next_part += 1;
         ctx.around.parts += 1;
         let message = if writes {
-            let writes = self.backlog.batch_after(stream.sent.sequence, limit);
+            let writes = if planted::is(Bug::RecipesToJoiner) {
+                self.backlog.recipes_after(stream.sent.sequence, Sequence(0), limit)
+            } else {
+                self.backlog.batch_after(stream.sent.sequence, limit)
+            };
             stream.sent = writes.last().map_or(stream.sent, |write| write.stamp);
             stream.writes += 1;
             ChainMessage::Streamed { streaming, part, writes }
@@ -262,7 +271,9 @@ impl Holding {
         let Some(predecessor) = &mut self.predecessor else { return false };
         if streaming > predecessor.streaming && part == 0 {
             predecessor.begin_streaming(streaming);
-            self.drop_copy(ctx);
+            if !planted::is(Bug::HalfCopyKept) || self.whole {
+                self.drop_copy(ctx);
+            }
             return true;
         }
         streaming == predecessor.streaming && predecessor.next_part == Some(part)

@@ -6,6 +6,7 @@ use crate::commands::{self, Route, Work};
 use crate::machines::chain::queue::{Asked, Fate};
 use crate::machines::chain::{Context, Holding, Parking};
 use crate::messages::chain::{ChainMessage, Change, Recipe, Write};
+use crate::planted::{self, Bug};
 use crate::types::{Instant, Sequence, Stamp};
 
 impl Holding {
@@ -28,7 +29,9 @@ impl Holding {
         }
         let executed = commands::execute(&self.keyspace, ctx.now, &asked.request.words);
         let (needed, fate) = if executed.changes.is_empty() {
-            let dirty = self.clean < self.applied.sequence && self.looks_at_dirty(&asked.request.words);
+            let dirty = self.clean < self.applied.sequence
+                && self.looks_at_dirty(&asked.request.words)
+                && !planted::is(Bug::DirtyRead);
             if (dirty || !answers) && !room {
                 return Err(asked);
             }
@@ -71,7 +74,7 @@ impl Holding {
     /// Whether this head numbers writes now.
     fn numbers(&mut self, ctx: &Context) -> bool {
         // G20: parked, it numbers nothing until a later epoch, whatever the time.
-        self.parking == Parking::No
+        (self.parking == Parking::No || planted::is(Bug::ParkedNumbers))
             && (self.answers(ctx) || self.works_ahead(ctx))
             && self.backlog.bytes_after(self.clean) < ctx.around.limits.dirty_bytes
             && !self.is_pressed()
@@ -154,7 +157,8 @@ impl Holding {
 
     /// Whether what is clean depends on the member behind: it serves, or (G15) is the joiner this one is bound to.
     pub(super) fn waits_for_successor(&self) -> bool {
-        self.successor.as_ref().is_some_and(|successor| successor.serves || self.gate.is_some())
+        let bound = self.gate.is_some() && !planted::is(Bug::GateUnbound);
+        self.successor.as_ref().is_some_and(|successor| successor.serves || bound) && !planted::is(Bug::EarlyAck)
     }
 
     /// What all from here to the end of the chain have, as far as they have said so in this epoch.
@@ -194,7 +198,7 @@ impl Holding {
             return;
         }
         // While it is being streamed it has nothing: this is of the copy that it drops when the first part comes.
-        if successor.stream.is_some() {
+        if successor.stream.is_some() && !planted::is(Bug::DroppedCopyCounts) {
             return;
         }
         if !successor.in_step {
@@ -224,6 +228,10 @@ impl Holding {
 
     /// Deletes keys whose time has come, as the head's writes, a few a step (G9).
     pub(super) fn expire(&mut self, ctx: &mut Context) {
+        if planted::is(Bug::ExpiryEverywhere) {
+            let over = self.keyspace.expired(ctx.now.wall_ms, ctx.around.limits.keys_a_step);
+            over.into_iter().for_each(|key| self.keyspace.apply(&Change::Delete(key)));
+        }
         if !self.expires_now(ctx) || !self.heads() || !self.numbers(ctx) {
             return;
         }

@@ -11,6 +11,7 @@ use crate::machines::dictionary::Dictionary;
 use crate::machines::dictionary::settings::MAX_FACTOR;
 use crate::messages::events::{Event, EventKind};
 use crate::messages::ownership::{Cause, Chain, Former, Holder, HolderState, Role, SetChain};
+use crate::planted::{self, Bug};
 use crate::types::{NodeId, RangeId, Version};
 
 /// How many former members of a range are remembered. More copies than this are never needed to find the newest.
@@ -60,7 +61,8 @@ impl Dictionary {
     /// Which lawful step a change is, if any.
     fn step_of(&self, change: &SetChain) -> Result<Step, String> {
         let chain = self.chains.get(change.range.0 as usize).ok_or("there is no such range")?;
-        if chain.epoch != change.expected {
+        // G2: what was computed from another epoch has no effect.
+        if chain.epoch != change.expected && !planted::is(Bug::ProposedStale) {
             return Err(format!("computed from epoch {}, but it is {} now", change.expected, chain.epoch));
         }
         well_formed(&change.holders)?;
@@ -135,7 +137,8 @@ impl Dictionary {
     }
 
     fn anew(&self, chain: &Chain, change: &SetChain) -> Result<Step, String> {
-        if let Some(alive) = chain.serving().find(|h| !self.is_dead(h.node, h.incarnation)) {
+        let alive = chain.serving().find(|h| !self.is_dead(h.node, h.incarnation));
+        if let Some(alive) = alive.filter(|_| !planted::is(Bug::SilentDeath)) {
             return Err(format!("node {} is not known to have ended, and silence is no death", alive.node));
         }
         let [holder] = change.holders.as_slice() else { return Err("a range is begun anew by one holder".into()) };
@@ -200,15 +203,12 @@ impl Dictionary {
             (Cause::BegunAnew { from, .. }, Step::Anew) => (old.generation.next(), *from),
             _ => (old.generation, old.revived),
         };
-        Chain {
-            epoch: old.epoch.next(),
-            generation,
-            changed,
-            holders: change.holders.clone(),
-            former,
-            revived,
-            cause: change.cause.clone(),
+        let mut holders = change.holders.clone();
+        if planted::is(Bug::OrderChanged) && matches!(step, Step::Drop(_)) {
+            let serving = holders.iter().filter(|holder| holder.state.serves()).count();
+            holders[..serving].rotate_right(1);
         }
+        Chain { epoch: old.epoch.next(), generation, changed, holders, former, revived, cause: change.cause.clone() }
     }
 
     /// One event for each cause, naming its ranges.

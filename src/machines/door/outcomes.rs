@@ -7,6 +7,7 @@ use super::refusals::{self, Why};
 use super::traffic::{Destination, Flight, Sent, Which};
 use super::{Door, Effect, Route};
 use crate::messages::client::{NotApplied, Outcome, Reply};
+use crate::planted::{self, Bug};
 use crate::types::{Instant, NodeId, RangeId};
 
 impl Door {
@@ -144,7 +145,7 @@ impl Door {
         for which in sent.slots.into_iter().flatten() {
             let (range, write) = self.what(which);
             let Some(flight) = self.land(range, which) else { continue };
-            if write {
+            if write && !planted::is(Bug::Resent) {
                 self.conclude(&flight, range, reply.clone(), effects);
             } else {
                 self.park(now, which, Why::Unreachable, effects);

@@ -18,6 +18,7 @@ use super::{Effect, Election, Proposed, convert, storage};
 use crate::messages::election::{MessageKind, Save, SeatsChange, Snapshot};
 use crate::messages::events::EventKind;
 use crate::messages::ownership::Command;
+use crate::planted::{self, Bug};
 use crate::types::{Instant, NodeId, Term, Timing};
 use crate::wire::codec;
 
@@ -151,12 +152,15 @@ impl Election {
         once_stable: Vec<lib::Message>,
         effects: &mut Vec<Effect>,
     ) {
+        let (early, once_stable) = planted_early(once_stable);
+        self.say(now, early, effects);
         if self.desk.term_is_stable() {
             self.say(now, at_once, effects);
         } else if !at_once.is_empty() {
             self.desk.held.push(Held { after: self.desk.term_write, ready: None, messages: at_once });
         }
-        if self.desk.stable == self.desk.asked {
+        let unsynced = planted::is(Bug::CommanderUnsynced) && self.leads();
+        if self.desk.stable == self.desk.asked || unsynced {
             self.node.on_persist_ready(ready);
             self.say(now, once_stable, effects);
         } else {
@@ -309,4 +313,14 @@ impl Election {
             self.desk.commit_due = Some(now + self.timing().beat());
         }
     }
+}
+
+/// Of what waits for the disk, what a planted bug says at once; and the rest.
+fn planted_early(held: Vec<lib::Message>) -> (Vec<lib::Message>, Vec<lib::Message>) {
+    let wrong = match () {
+        () if planted::is(Bug::VoteUnsynced) => lib::MessageType::MsgRequestVoteResponse,
+        () if planted::is(Bug::RecordsUnsynced) => lib::MessageType::MsgAppendResponse,
+        () => return (Vec::new(), held),
+    };
+    held.into_iter().partition(|message| message.get_msg_type() == wrong)
 }

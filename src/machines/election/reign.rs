@@ -14,7 +14,8 @@ use super::{Effect, Election, Proposed, convert};
 use crate::messages::election::SeatsChange;
 use crate::messages::events::EventKind;
 use crate::messages::ownership::{Command, Role, Standing};
-use crate::types::{Instant, NodeId, Timing};
+use crate::planted::{self, Bug};
+use crate::types::{Instant, NodeId, Term, Timing};
 use crate::wire::codec;
 
 /// A node that lacks no more records than this has caught up.
@@ -353,9 +354,14 @@ impl Election {
     pub(super) fn on_confirm(&mut self, ask: u64, effects: &mut Vec<Effect>) {
         let commands = self.commands() && self.desk.term_is_stable();
         match self.reign.as_mut().filter(|_| commands) {
+            Some(_) if planted::is(Bug::ConfirmedAlone) => self.confirm_alone(ask, effects),
             Some(reign) => reign.rounds.ask(ask),
             None => effects.push(Effect::Again { ask }),
         }
+    }
+
+    fn confirm_alone(&self, ask: u64, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Confirmed { ask, term: Term(self.node.raft.term), version: self.version() });
     }
 
     pub(super) fn on_propose(&mut self, now: Instant, request: u64, command: Command, effects: &mut Vec<Effect>) {

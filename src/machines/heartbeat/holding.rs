@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::{Lease, Leases};
 use crate::messages::heartbeat::{AskId, Grant};
 use crate::messages::ownership::MeshSettings;
+use crate::planted::{self, Bug};
 use crate::types::{Incarnation, Instant, NodeId, Timing, Version};
 
 /// More askings than this are never remembered: those of the longest lease are about twenty, plus some out of turn.
@@ -47,8 +48,9 @@ impl Holding {
     }
 
     /// Takes in what a life of a node granted. False when nothing is held by it that was not held before.
-    pub fn on_grant(&mut self, giver: (NodeId, Incarnation), grant: &Grant, timing: &Timing) -> bool {
+    pub fn on_grant(&mut self, now: Instant, giver: (NodeId, Incarnation), grant: &Grant, timing: &Timing) -> bool {
         let Some(asked) = self.asks.get(&grant.ask).copied() else { return false };
+        let asked = if planted::is(Bug::LeaseFromArrival) { now } else { asked };
         let lease = |until| Lease { giver: giver.1, version: grant.version, until };
         if grant.as_member {
             self.members.entry(giver.0).or_default().push(lease(asked + timing.holder(timing.lease())));

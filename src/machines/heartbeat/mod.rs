@@ -392,7 +392,7 @@ impl Heartbeat {
 
     fn on_grant(&mut self, now: Instant, from: (NodeId, Incarnation), grant: &Grant, effects: &mut Vec<Effect>) {
         let Some(timing) = self.timing() else { return };
-        if self.holding.on_grant(from, grant, &timing) {
+        if self.holding.on_grant(now, from, grant, &timing) {
             self.tell_leases(now, effects);
             self.tell_silence(now, effects);
         }

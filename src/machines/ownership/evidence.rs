@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::machines::dictionary::Dictionary;
 use crate::messages::ownership::{Chain, Holder, HolderState};
+use crate::planted::{self, Bug};
 use crate::types::{Epoch, Incarnation, Instant, NodeId, RangeId};
 
 /// A node in one life: who says something.
@@ -102,10 +103,15 @@ impl Evidence {
 
     /// Whether the source of the chain's joiner has said, in this epoch, that it has all.
     pub fn has_caught_up(&self, range: RangeId, chain: &Chain) -> bool {
-        let Some(said) = self.caught_up.get(&range).filter(|said| said.epoch == chain.epoch) else { return false };
+        let counts = |said: &&CaughtUp| said.epoch == chain.epoch || planted::is(Bug::CaughtUpOnce);
+        if planted::is(Bug::PromotedUnasked) {
+            return true;
+        }
+        let Some(said) = self.caught_up.get(&range).filter(counts) else { return false };
         let joiner = chain.holders.last().filter(|holder| holder.state == HolderState::Loading);
         let source = chain.serving().last();
-        joiner.is_some_and(|joiner| said.joiner.is(joiner)) && source.is_some_and(|source| said.source.is(source))
+        let of_source = |source| said.source.is(source) || planted::is(Bug::CaughtUpOnce);
+        joiner.is_some_and(|joiner| said.joiner.is(joiner)) && source.is_some_and(of_source)
     }
 
     /// Whether the chain's head has said, in this epoch, that it is parked.
@@ -182,7 +188,7 @@ impl Evidence {
         // What is about an epoch that is still to come here may be needed soon.
         let epoch = |range: &RangeId| dictionary.chains.get(range.0 as usize).map(|chain| chain.epoch);
         let counts = |range: &RangeId, of: Epoch| epoch(range).is_some_and(|now| of >= now);
-        self.caught_up.retain(|range, said| counts(range, said.epoch));
+        self.caught_up.retain(|range, said| counts(range, said.epoch) || planted::is(Bug::CaughtUpOnce));
         self.parked.retain(|range, (of, _)| counts(range, *of));
         self.parking.retain(|range, order| counts(range, order.epoch));
         self.asked.retain(|(range, _), (of, _)| counts(range, *of));

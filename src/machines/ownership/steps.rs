@@ -7,6 +7,7 @@
 use crate::machines::dictionary::Dictionary;
 use crate::machines::placement::Drone;
 use crate::messages::ownership::{Cause, Chain, Holder, HolderState, OnTotalLoss, SetChain};
+use crate::planted::{self, Bug};
 use crate::types::{Instant, NodeId, RangeId};
 
 use super::evidence::Evidence;
@@ -84,7 +85,8 @@ pub(super) enum Urgency {
 impl View<'_> {
     pub fn need(&self, range: RangeId) -> Need {
         let chain = self.dictionary.chain(range);
-        if chain.serving().all(|holder| self.is_dead(holder)) {
+        let over = |holder: &Holder| self.is_dead(holder) || planted::is(Bug::SilentDeath) && !self.hears(holder);
+        if chain.serving().all(over) {
             return self.begin_anew(range, chain);
         }
         if let Some(need) = self.drop_lost(range, chain) {
@@ -174,7 +176,8 @@ impl View<'_> {
         let since = since.map_or(fresh, |since| since.max(fresh));
         let vouchers: Vec<Holder> = self.vouchers(chain, lost).copied().collect();
         let has_word = |holder: &Holder| self.evidence.has_vouched(range, chain.epoch, holder, since);
-        if vouchers.iter().any(has_word) { need } else { Need::Vouch(vouchers) }
+        let said = vouchers.iter().any(has_word) || planted::is(Bug::UnvouchedDrop);
+        if said { need } else { Need::Vouch(vouchers) }
     }
 
     fn vouchers<'c>(&self, chain: &'c Chain, lost: &Holder) -> impl Iterator<Item = &'c Holder> {
