@@ -73,8 +73,7 @@ struct State {
 impl State {
     /// A and B hold the range, C may join.
     fn first(budget: Budget) -> Self {
-        let settings = MeshSettings { ranges: 16, factor: 2, ..MeshSettings::default() };
-        let mut world = World::of(3, settings, Limits::default());
+        let mut world = World::new(3, 2);
         world.adopt_all();
         world.join(B);
         world.promote(B);

@@ -73,10 +73,7 @@ impl World {
     }
 
     pub fn with_limits(nodes: u64, factor: u8, limits: Limits) -> Self {
-        Self::of(nodes, MeshSettings { ranges: 16, factor, ..MeshSettings::default() }, limits)
-    }
-
-    pub fn of(nodes: u64, settings: MeshSettings, limits: Limits) -> Self {
+        let settings = MeshSettings { ranges: 16, factor, ..MeshSettings::default() };
         let mut dictionary = Dictionary::found(MeshId(7), settings, candidate(A, Incarnation(1)));
         for node in 2..=nodes {
             let (applied, _) = dictionary.apply(&Command::Admit(candidate(NodeId(node), Incarnation(1))));
