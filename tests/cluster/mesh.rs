@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use keyval::types::NodeId;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -202,18 +203,18 @@ impl Mesh {
 
     /// kill -9, and waits until the process has let go of its doors.
     pub fn kill(&self, node: usize) {
-        signal(self.nodes[node].pid, "KILL");
+        signal(self.nodes[node].pid, Signal::KILL);
         until_gone(&self.nodes[node]);
     }
 
     /// SIGSTOP.
     pub fn pause(&self, node: usize) {
-        signal(self.nodes[node].pid, "STOP");
+        signal(self.nodes[node].pid, Signal::STOP);
     }
 
     /// SIGCONT.
     pub fn resume(&self, node: usize) {
-        signal(self.nodes[node].pid, "CONT");
+        signal(self.nodes[node].pid, Signal::CONT);
     }
 
     /// Starts a killed node again, with its directory and addresses.
@@ -282,7 +283,7 @@ impl Mesh {
 
     /// Ends the processes of all nodes at once, by kill -9, then `keyval local` itself.
     pub fn kill_all(&mut self) {
-        self.nodes.iter().for_each(|node| signal(node.pid, "KILL"));
+        self.nodes.iter().for_each(|node| signal(node.pid, Signal::KILL));
         self.nodes.iter().for_each(until_gone);
         let _ = self.local.as_mut().map(Child::wait);
     }
@@ -388,14 +389,14 @@ impl Drop for Mesh {
             self.tell_last_words();
         }
         for node in &self.nodes {
-            signal(node.pid, "CONT");
+            signal(node.pid, Signal::CONT);
         }
         for child in &mut self.added {
             let _ = child.kill();
             let _ = child.wait();
         }
         if let Some(local) = &mut self.local {
-            signal(local.id() as i32, "TERM");
+            signal(local.id() as i32, Signal::TERM);
             let deadline = Instant::now() + Duration::from_secs(10);
             while Instant::now() < deadline && local.try_wait().is_ok_and(|status| status.is_none()) {
                 std::thread::sleep(Duration::from_millis(20)); // between looks
@@ -404,7 +405,7 @@ impl Drop for Mesh {
             let _ = local.wait();
         }
         for node in &self.nodes {
-            signal(node.pid, "KILL");
+            signal(node.pid, Signal::KILL);
         }
     }
 }
@@ -467,9 +468,9 @@ fn until_gone(node: &Node) {
     });
 }
 
-fn signal(pid: i32, name: &str) {
+fn signal(pid: i32, signal: Signal) {
     // A number may have been given to somebody else's process meanwhile: only our own binary is ever signalled.
-    if is_ours(pid) {
-        let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
+    if let Some(process) = Pid::from_raw(pid).filter(|_| is_ours(pid)) {
+        let _ = kill_process(process, signal);
     }
 }
