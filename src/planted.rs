@@ -69,6 +69,15 @@ bugs! {
     Resent "resent" "G25: a write whose link broke is sent again",
 }
 
+impl std::str::FromStr for Bug {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().copied().find(|bug| bug.name() == name);
+        found.ok_or_else(|| format!("no bug has the name {name:?}; `keyval sim plants` lists them"))
+    }
+}
+
 #[cfg(feature = "planted")]
 static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(u8::MAX);
 
@@ -102,6 +111,7 @@ mod tests {
         let names: BTreeSet<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
         assert_eq!(names.len(), Bug::ALL.len());
         assert!(names.iter().all(|name| name.chars().all(|it| it.is_ascii_lowercase() || it == '-')));
-        assert!(Bug::ALL.iter().all(|bug| !is(*bug)));
+        assert!(Bug::ALL.iter().all(|bug| !is(*bug) && bug.name().parse() == Ok(*bug)));
+        assert!("no-such".parse::<Bug>().unwrap_err().contains("sim plants"));
     }
 }

@@ -59,6 +59,11 @@ pub(super) struct Arguments {
     /// The process with which this one ends.
     #[arg(long, value_name = "PID", hide = true)]
     parent: Option<i32>,
+    /// Plant this bug in the machines of this node; `keyval sim plants` lists them. Nodes that `keyval local` or `keyval chaos`
+    /// starts hear of it by the environment.
+    #[cfg(feature = "planted")]
+    #[arg(long, value_name = "NAME", env = "KEYVAL_PLANT")]
+    plant: Option<crate::planted::Bug>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -82,6 +87,8 @@ fn start(arguments: &Arguments) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
     set_up_log(&settings.log, filter);
+    #[cfg(feature = "planted")]
+    crate::planted::plant(arguments.plant);
     Ok(actors::run(settings))
 }
 

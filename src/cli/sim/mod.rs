@@ -95,7 +95,7 @@ pub struct MeshArgs {
     faults: Option<Vec<Harm>>,
     /// Plant this bug in the machines; `keyval sim plants` lists them
     #[cfg(feature = "planted")]
-    #[arg(long, value_name = "NAME", value_parser = teeth::bug)]
+    #[arg(long, value_name = "NAME")]
     plant: Option<crate::planted::Bug>,
 }
 

@@ -17,7 +17,6 @@ use crate::sim::swarm::{Options, play};
 #[derive(Debug, Args)]
 pub struct TeethArgs {
     /// Which bugs; all unless given
-    #[arg(value_parser = bug)]
     pub bugs: Vec<Bug>,
     /// Which seeds are played at most, in order: the first, and the one after the last
     #[arg(long, value_parser = seeds, default_value = "1..301")]
@@ -28,15 +27,6 @@ pub struct TeethArgs {
     /// How many seeds are played at once; one for each core unless given
     #[arg(long)]
     pub threads: Option<usize>,
-}
-
-/// The bug of this name.
-///
-/// # Errors
-/// When there is none.
-pub fn bug(name: &str) -> Result<Bug, String> {
-    let found = Bug::ALL.iter().copied().find(|bug| bug.name() == name);
-    found.ok_or_else(|| format!("no bug has the name {name:?}; `keyval sim plants` lists them"))
 }
 
 /// Lists the bugs.
