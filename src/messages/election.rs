@@ -26,8 +26,8 @@ pub struct ElectionMessage {
     pub commit: u64,
     /// Term of the entry at `commit`.
     pub commit_term: u64,
-    /// The state up to a place, for one who is too far behind.
-    pub snapshot: Option<Snapshot>,
+    /// The state up to a place, for one who is too far behind. Rare and large: in a box, so that all other messages are small.
+    pub snapshot: Option<Box<Snapshot>>,
     /// Whether the sender says no.
     pub reject: bool,
     /// Where a rejecting follower would continue.

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -154,7 +155,7 @@ pub enum News {
         /// On which lane.
         lane: Lane,
         /// What.
-        bytes: Vec<u8>,
+        bytes: BytesMut,
     },
     /// A link of this node is there.
     Up {
@@ -268,7 +269,7 @@ struct Connection {
 
 #[derive(Debug, Default)]
 struct Way {
-    under_way: VecDeque<Vec<u8>>,
+    under_way: VecDeque<BytesMut>,
     last: Time,
     held: usize,
     cut: u64,
@@ -288,7 +289,7 @@ struct Link {
     state: State,
     attempt: u64,
     failures: u32,
-    waiting: VecDeque<(Vec<u8>, Kind)>,
+    waiting: VecDeque<(BytesMut, Kind)>,
 }
 
 /// The network.
@@ -332,6 +333,13 @@ impl Network {
             let at = context.now + between(context.random, self.weather.patience);
             context.later.push((at, Event::Patience { connection: *id, way, cut }));
         }
+    }
+
+    /// Resets all connections between two places. Both ends notice it soon, and dial again.
+    pub fn snap(&mut self, one: Host, other: Host, context: &mut Context<'_>) {
+        let between = |connection: &Connection| connection.way_from(one, other).is_some();
+        let all: Vec<u64> = self.connections.iter().filter(|(_, it)| between(it)).map(|(id, _)| *id).collect();
+        all.into_iter().for_each(|id| self.break_connection(id, Break::Closed, context));
     }
 
     /// Heals one direction: what was held goes on.
@@ -426,7 +434,7 @@ impl Network {
         from: Host,
         to: (Host, NodeId),
         lane: Lane,
-        frame: (Vec<u8>, Kind),
+        frame: (BytesMut, Kind),
         context: &mut Context<'_>,
     ) {
         let link = self.links.entry((from, to.1, lane)).or_insert_with(|| Link::to(to.0));
@@ -453,7 +461,7 @@ impl Network {
         from: Host,
         to: NodeId,
         lane: Lane,
-        frame: (Vec<u8>, Kind),
+        frame: (BytesMut, Kind),
         context: &mut Context<'_>,
     ) {
         match self.accepted.get(&(from, to, lane)).copied() {
@@ -463,7 +471,7 @@ impl Network {
     }
 
     /// Sends an answer by the connection on which the question came; lost if that is gone.
-    pub fn send_back(&mut self, connection: u64, bytes: Vec<u8>, context: &mut Context<'_>) {
+    pub fn send_back(&mut self, connection: u64, bytes: BytesMut, context: &mut Context<'_>) {
         self.transmit(connection, BACK, (bytes, Kind::InOrder), context);
     }
 
@@ -619,7 +627,7 @@ impl Network {
         context.later.push((at, Event::Dialled { from, link, attempt, timed_out: false }));
     }
 
-    fn transmit(&mut self, id: u64, way: usize, frame: (Vec<u8>, Kind), context: &mut Context<'_>) {
+    fn transmit(&mut self, id: u64, way: usize, frame: (BytesMut, Kind), context: &mut Context<'_>) {
         let delay = self.weather.draw(context.random);
         // Broken, and the sender does not know it yet: lost.
         let Some(connection) = self.connections.get_mut(&id).filter(|it| !it.broken) else { return };
@@ -710,7 +718,7 @@ impl Weather {
     }
 }
 
-fn not_sent(host: Host, peer: NodeId, frames: impl IntoIterator<Item = (Vec<u8>, Kind)>, context: &mut Context<'_>) {
+fn not_sent(host: Host, peer: NodeId, frames: impl IntoIterator<Item = (BytesMut, Kind)>, context: &mut Context<'_>) {
     let carry = |(_, kind)| if let Kind::Carry(id) = kind { Some(id) } else { None };
     let carries: Vec<u64> = frames.into_iter().filter_map(carry).collect();
     if !carries.is_empty() {
@@ -766,7 +774,7 @@ mod tests {
         }
 
         fn send(&mut self, byte: u8) {
-            let frame = (vec![byte], Kind::Carry(u64::from(byte)));
+            let frame = (BytesMut::from(&[byte][..]), Kind::Carry(u64::from(byte)));
             self.act(|network, context| network.send(A, (B, NodeId(2)), Lane::Data, frame, context));
         }
 
@@ -854,14 +862,14 @@ mod tests {
         let connection =
             news.iter().find_map(|it| if let News::Frame { connection, .. } = it { Some(*connection) } else { None });
         let connection = connection.unwrap();
-        pair.act(|network, context| network.send_back(connection, vec![7], context));
+        pair.act(|network, context| network.send_back(connection, BytesMut::from(&[7][..]), context));
         assert_eq!(frames(&pair.run(SECOND)), [7]);
         pair.act(|network, context| network.keep_links(A, |_| false, context));
-        pair.act(|network, context| network.send_back(connection, vec![8], context));
+        pair.act(|network, context| network.send_back(connection, BytesMut::from(&[8][..]), context));
         assert_eq!(frames(&pair.run(SECOND)), [0; 0]);
         pair.send(2);
         assert_eq!(frames(&pair.run(SECOND)), [2]);
-        pair.act(|network, context| network.send_back(connection, vec![9], context));
+        pair.act(|network, context| network.send_back(connection, BytesMut::from(&[9][..]), context));
         assert_eq!(frames(&pair.run(SECOND)), [0; 0]);
     }
 

@@ -143,6 +143,10 @@ pub struct Node {
     tickets: u64,
     mail: VecDeque<Mail>,
     stalled: BTreeMap<Room, VecDeque<Mail>>,
+    /// When each machine wants to be told that time has passed, in the order of rooms; looked up anew when it has heard
+    /// something.
+    deadlines: Vec<Option<Instant>>,
+    heard: u32,
 }
 
 /// A machine, as somebody whose mail may wait.
@@ -175,6 +179,34 @@ impl Mail {
     }
 }
 
+/// How many machines a node has beside its stores.
+const OTHERS: usize = 5;
+
+impl Room {
+    /// Where it stands among all.
+    fn place(self) -> usize {
+        match self {
+            Self::Joining => 0,
+            Self::Election => 1,
+            Self::Heartbeat => 2,
+            Self::Ownership => 3,
+            Self::Door => 4,
+            Self::Store(worker) => OTHERS + worker,
+        }
+    }
+
+    fn at(place: usize) -> Self {
+        match place {
+            0 => Self::Joining,
+            1 => Self::Election,
+            2 => Self::Heartbeat,
+            3 => Self::Ownership,
+            4 => Self::Door,
+            _ => Self::Store(place - OTHERS),
+        }
+    }
+}
+
 impl Node {
     /// A process that begins: as a member of a mesh if its disk knows one, else as one that looks for one.
     pub fn start(setup: Setup, known: Option<(MeshId, MeshSettings, Recovered)>, now: Now, out: &mut Vec<Out>) -> Self {
@@ -197,6 +229,8 @@ impl Node {
             tickets: 0,
             mail: VecDeque::new(),
             stalled: BTreeMap::new(),
+            deadlines: vec![None; OTHERS + setup.workers],
+            heard: u32::MAX,
             setup,
         };
         match known {
@@ -219,6 +253,7 @@ impl Node {
         self.joining = None;
         self.ownership = Ownership::new(self.setup.candidate.clone(), self.setup.seed ^ 2).of_mesh(mesh);
         self.election = Some(Election::new(config, recovered, now));
+        self.heard = u32::MAX;
     }
 
     /// The mesh this node belongs to, once it knows it.
@@ -244,13 +279,13 @@ impl Node {
 
     /// Tells each machine whose deadline has come. It must then wait for something else, or for a later instant.
     pub fn on_timer(&mut self, now: Now, out: &mut Vec<Out>) {
-        let stores = (0..self.stores.len()).map(Room::Store);
-        let rooms = [Room::Joining, Room::Election, Room::Heartbeat, Room::Ownership, Room::Door];
-        for room in rooms.into_iter().chain(stores).collect::<Vec<_>>() {
+        self.look_up_deadlines();
+        for place in 0..self.deadlines.len() {
             let due = |deadline: &Instant| *deadline <= now.instant;
-            let Some(deadline) = self.deadline_of(room).filter(due) else { continue };
+            let Some(deadline) = self.deadlines[place].filter(due) else { continue };
+            let room = Room::at(place);
             self.hear(self.timer_of(room), now, out);
-            if let Some(next) = self.deadline_of(room).filter(due) {
+            if let Some(next) = self.deadlines[place].filter(due) {
                 assert!(next > deadline, "{room:?} was told that its deadline {deadline} has come, and wants {next}");
             }
         }
@@ -283,9 +318,14 @@ impl Node {
 
     /// When a machine wants to be told that time has passed.
     pub fn deadline(&self) -> Option<Instant> {
-        let stores = (0..self.stores.len()).map(Room::Store);
-        let rooms = [Room::Joining, Room::Election, Room::Heartbeat, Room::Ownership, Room::Door];
-        rooms.into_iter().chain(stores).filter_map(|room| self.deadline_of(room)).min()
+        self.deadlines.iter().flatten().min().copied()
+    }
+
+    fn look_up_deadlines(&mut self) {
+        let heard = std::mem::take(&mut self.heard);
+        for place in (0..self.deadlines.len()).filter(|place| heard & (1 << place) != 0) {
+            self.deadlines[place] = self.deadline_of(Room::at(place));
+        }
     }
 
     /// Another node says something.
@@ -347,11 +387,14 @@ impl Node {
     /// A machine's mail waits from now on.
     pub fn stall(&mut self, room: Room) {
         self.stalled.entry(room).or_default();
+        self.heard |= 1 << room.place();
+        self.look_up_deadlines();
     }
 
     /// A machine hears what has waited for it.
     pub fn unstall(&mut self, room: Room, now: Now, out: &mut Vec<Out>) {
         self.mail.extend(self.stalled.remove(&room).unwrap_or_default());
+        self.heard |= 1 << room.place();
         self.deliver(now, out);
     }
 
@@ -401,12 +444,15 @@ impl Node {
 
     fn deliver(&mut self, now: Now, out: &mut Vec<Out>) {
         while let Some(mail) = self.mail.pop_front() {
-            if let Some(waiting) = self.stalled.get_mut(&mail.room()) {
+            let room = mail.room();
+            if let Some(waiting) = self.stalled.get_mut(&room) {
                 waiting.push_back(mail);
                 continue;
             }
+            self.heard |= 1 << room.place();
             self.step(mail, now, out);
         }
+        self.look_up_deadlines();
     }
 
     fn step(&mut self, mail: Mail, now: Now, out: &mut Vec<Out>) {

@@ -14,18 +14,16 @@ use super::clock::Time;
 pub struct Queue<E> {
     now: Time,
     count: u64,
-    heap: BinaryHeap<Reverse<Slot<E>>>,
-}
-
-#[derive(Debug)]
-struct Slot<E> {
-    key: (Time, u32, u64),
-    event: E,
+    /// When, in which order at that instant, how many were pushed before, and where the event lies.
+    heap: BinaryHeap<Reverse<(Time, u32, u64, usize)>>,
+    /// The events, which are large, so that ordering does not move them; and the places that are free.
+    events: Vec<Option<E>>,
+    free: Vec<usize>,
 }
 
 impl<E> Default for Queue<E> {
     fn default() -> Self {
-        Self { now: Time(0), count: 0, heap: BinaryHeap::new() }
+        Self { now: Time(0), count: 0, heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new() }
     }
 }
 
@@ -48,46 +46,31 @@ impl<E> Queue<E> {
     /// Lets an event happen at a time, now at the earliest.
     pub fn push(&mut self, at: Time, random: &mut ChaCha8Rng, event: E) {
         self.count += 1;
-        let key = (at.max(self.now), random.next_u32(), self.count);
-        self.heap.push(Reverse(Slot { key, event }));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.heap.push(Reverse((at.max(self.now), random.next_u32(), self.count, place)));
     }
 
     /// When the next event happens.
     pub fn next_at(&self) -> Option<Time> {
-        self.heap.peek().map(|Reverse(slot)| slot.key.0)
+        self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// The next event; the time is then its own.
     pub fn pop(&mut self) -> Option<E> {
-        let Reverse(slot) = self.heap.pop()?;
-        self.now = slot.key.0;
-        Some(slot.event)
+        let Reverse((at, _, _, place)) = self.heap.pop()?;
+        self.now = at;
+        self.free.push(place);
+        self.events[place].take()
     }
 
     /// Lets time pass up to `at`, before which nothing happens any more.
     pub fn pass(&mut self, at: Time) {
         assert!(self.next_at().is_none_or(|next| next >= at), "time passes over an event");
         self.now = self.now.max(at);
-    }
-}
-
-impl<E> PartialEq for Slot<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
-    }
-}
-
-impl<E> Eq for Slot<E> {}
-
-impl<E> PartialOrd for Slot<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> Ord for Slot<E> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key.cmp(&other.key)
     }
 }
 

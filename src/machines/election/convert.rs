@@ -30,7 +30,7 @@ pub(super) fn message_in(from: NodeId, to: NodeId, message: ElectionMessage) -> 
     heard.context = message.context.into();
     heard.priority = message.priority;
     if let Some(snapshot) = message.snapshot {
-        heard.set_snapshot(snapshot_in(snapshot));
+        heard.set_snapshot(snapshot_in(*snapshot));
     }
     heard
 }
@@ -38,7 +38,7 @@ pub(super) fn message_in(from: NodeId, to: NodeId, message: ElectionMessage) -> 
 /// What the library says, in our words, and to whom. None for kinds that never travel.
 pub(super) fn message_out(mut said: lib::Message) -> Option<(NodeId, ElectionMessage)> {
     let kind = kind_out(said.get_msg_type())?;
-    let snapshot = (kind == MessageKind::Snapshot).then(|| snapshot_out(&said.take_snapshot()));
+    let snapshot = (kind == MessageKind::Snapshot).then(|| Box::new(snapshot_out(&said.take_snapshot())));
     let message = ElectionMessage {
         kind,
         term: Term(said.term),

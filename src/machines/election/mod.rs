@@ -439,35 +439,32 @@ impl Election {
 
     /// Says what is agreed, if that has changed. A term is said when it is stable; until then nobody rules.
     fn publish(&mut self, effects: &mut Vec<Effect>) {
-        // A received snapshot is on its way to the disk: what was agreed before it still holds.
-        let settled = if self.desk.is_deaf() { self.published.as_deref().cloned() } else { self.as_applied() };
-        let Some(mut published) = settled else { return };
+        let Some((dictionary, seats)) = self.agreed() else { return };
         let stable = self.desk.term_is_stable();
-        published.term = Term(self.desk.stable_term);
-        published.commander = self.leader().filter(|_| stable);
-        published.commanding = self.commands() && stable && !self.stands_in();
+        let term = Term(self.desk.stable_term);
+        let commander = self.leader().filter(|_| stable);
+        let commanding = self.commands() && stable && !self.stands_in();
         let same = self.published.as_ref().is_some_and(|last| {
-            Arc::ptr_eq(&last.dictionary, &published.dictionary)
-                && (last.term, last.commander, last.commanding)
-                    == (published.term, published.commander, published.commanding)
-                && last.seats == published.seats
+            Arc::ptr_eq(&last.dictionary, dictionary)
+                && (last.term, last.commander, last.commanding) == (term, commander, commanding)
+                && last.seats == *seats
         });
         if !same {
-            let published = Arc::new(published);
+            let (dictionary, seats) = (Arc::clone(dictionary), seats.clone());
+            let published = Arc::new(Published { dictionary, term, commander, commanding, seats });
             self.published = Some(Arc::clone(&published));
             effects.push(Effect::Publish(published));
         }
         self.answer(effects);
     }
 
-    fn as_applied(&self) -> Option<Published> {
-        Some(Published {
-            dictionary: Arc::clone(self.dictionary()?),
-            term: Term(0),
-            commander: None,
-            commanding: false,
-            seats: self.mirror().seats().clone(),
-        })
+    /// What is agreed and may be said. While a received snapshot is on its way to the disk, what was agreed before it still
+    /// holds.
+    fn agreed(&self) -> Option<(&Arc<Dictionary>, &Seats)> {
+        if self.desk.is_deaf() {
+            return self.published.as_ref().map(|published| (&published.dictionary, &published.seats));
+        }
+        Some((self.dictionary()?, self.mirror().seats()))
     }
 
     /// A node that has applied its own removal ends, unless the mesh still needs it: as its commander, until another

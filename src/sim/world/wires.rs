@@ -22,6 +22,9 @@ use crate::types::{Incarnation, NodeId, Version};
 use crate::wire::frame;
 use crate::wire::handshake::{Called, Caller, Known, TIME_LIMIT};
 
+/// Few frames are longer.
+const USUAL_FRAME: usize = 256;
+
 impl World {
     pub(super) fn send(&mut self, from: Host, to: NodeId, message: &PeerMessage) {
         if let PeerMessage::Election(message) = message {
@@ -66,6 +69,11 @@ impl World {
     }
 
     pub(super) fn on_network(&mut self, event: network::Event) {
+        if !matches!(event, network::Event::Dialled { .. }) {
+            let nobody = |_, _, _| Greeting::Silent;
+            return self.on_network_change(|network, context| network.on_event(event, nobody, context));
+        }
+        // A handshake looks at both nodes, and draws: the network is taken out of the world meanwhile.
         let mut network = std::mem::take(&mut self.network);
         let (mut later, mut news) = (Vec::new(), Vec::new());
         let mut random = self.random.clone();
@@ -106,7 +114,7 @@ impl World {
         match news {
             News::Frame { from, connection, lane, bytes, .. } => {
                 self.trace.fold(at, b'F', (from.host.0 as u64) << 32 | host.0 as u64, fingerprint(&bytes));
-                let message = decoded(&bytes, lane);
+                let message = decoded(bytes, lane);
                 if self.trace.keeps_all() {
                     let name = |node| self.names.get(&node).map_or("?", String::as_str);
                     self.trace.heard(at, name(from.node), name(node.me().0), &message);
@@ -350,6 +358,12 @@ impl World {
         self.on_network_change(|network, context| network.cut(from, to, context));
     }
 
+    /// Resets all connections between two places.
+    pub fn snap(&mut self, one: Host, other: Host) {
+        self.fold(b'B', one, other.0 as u64);
+        self.on_network_change(|network, context| network.snap(one, other, context));
+    }
+
     /// Heals one direction between two places.
     pub fn heal(&mut self, from: Host, to: Host) {
         self.fold(b'H', from, to.0 as u64);
@@ -370,14 +384,13 @@ impl World {
     }
 }
 
-fn encoded(message: &PeerMessage) -> Vec<u8> {
-    let mut buffer = BytesMut::new();
+fn encoded(message: &PeerMessage) -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(USUAL_FRAME);
     frame::push_message(message, &mut buffer).expect("no message is longer than its lane allows");
-    buffer.into()
+    buffer
 }
 
-fn decoded(bytes: &[u8], lane: Lane) -> PeerMessage {
-    let mut buffer = BytesMut::from(bytes);
+fn decoded(mut buffer: BytesMut, lane: Lane) -> PeerMessage {
     let frame = frame::Frames::of(lane).next(&mut buffer).expect("a frame is well formed").expect("a frame is whole");
     frame::message(&frame, lane).expect("what was encoded can be decoded")
 }

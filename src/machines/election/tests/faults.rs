@@ -164,7 +164,7 @@ fn nonsense_from_a_peer_panics_nobody() {
                 entries: if kind == Append || rng.gen_bool(0.1) { entries } else { vec![] },
                 commit: near(rng, 20),
                 commit_term: near(rng, term),
-                snapshot: (kind == Snapshot || rng.gen_bool(0.05)).then_some(snapshot),
+                snapshot: (kind == Snapshot || rng.gen_bool(0.05)).then(|| Box::new(snapshot)),
                 reject: rng.gen_bool(0.5),
                 reject_hint: near(rng, 20),
                 context: vec![0; rng.gen_range(0..9) * 8],
