@@ -3,6 +3,7 @@
 //! The layers, lowest first; each knows those above it alone (tests/tidy.rs checks).
 
 pub mod planted;
+pub mod sites;
 
 pub mod types;
 

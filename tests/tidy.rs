@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 /// The layers of src, lowest first, and what each may name of ours. ARCHITECTURE.md, "Who may know whom", says why.
 const LAYERS: &[(&str, &[&str])] = &[
     ("planted", &[]),
+    ("sites", &[]),
     ("types", &["planted"]),
     ("messages", &["types"]),
     ("keyspace", &["types", "messages"]),
     ("wire", &["types", "messages"]),
     ("resp", &["types", "messages"]),
-    ("machines", &["planted", "types", "messages", "keyspace", "commands", "resp", "wire"]),
+    ("machines", &["planted", "sites", "types", "messages", "keyspace", "commands", "resp", "wire"]),
     ("commands", &["types", "messages", "keyspace", "resp", "wire", "machines"]),
     ("io", &["types", "messages", "wire"]),
     ("settings", &["types", "messages"]),
-    ("sim", &["types", "messages", "keyspace", "commands", "resp", "wire", "machines"]),
+    ("sim", &["sites", "types", "messages", "keyspace", "commands", "resp", "wire", "machines"]),
     ("actors", &["types", "messages", "keyspace", "commands", "resp", "wire", "machines", "io", "settings"]),
     (
         "cli",

@@ -26,10 +26,14 @@ use crate::messages::ownership::{Candidate, JoinAnswer, MeshSettings};
 use crate::messages::peer::{Lane, PeerMessage};
 use crate::messages::status::Verification;
 use crate::sim::network::FRAMES;
+use crate::sites::{self, Luck};
 use crate::types::{Incarnation, Instant, MeshId, NodeId, Now, RangeId};
 
 /// A write of a made-up client takes no more than this, and the last write may exceed a bound.
 const ONE_WRITE: usize = 1 << 10;
+
+/// What made-up clients store, with what is kept beside it and what is still to be freed, takes no more than this.
+const MEMORY: usize = 4 << 20;
 
 /// A message on its way to a machine of this process.
 #[derive(Clone, Debug)]
@@ -104,6 +108,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Where its luck comes from.
     pub seed: u64,
+    /// Which fault sites are on in it.
+    pub luck: Luck,
 }
 
 /// Who waits for the outcomes of a batch that a store was given.
@@ -435,6 +441,7 @@ impl Node {
                 self.stores.iter().map(Store::largest_backlog).max().unwrap_or(0),
                 most,
             ),
+            ("bytes of all it stores", self.stores.iter().map(Store::memory).sum(), MEMORY),
         ]
     }
 
@@ -443,6 +450,13 @@ impl Node {
     }
 
     fn deliver(&mut self, now: Now, out: &mut Vec<Out>) {
+        let mut luck = self.setup.luck;
+        sites::with(&mut luck, || self.deliver_all(now, out));
+        self.setup.luck = luck;
+        self.look_up_deadlines();
+    }
+
+    fn deliver_all(&mut self, now: Now, out: &mut Vec<Out>) {
         while let Some(mail) = self.mail.pop_front() {
             let room = mail.room();
             if let Some(waiting) = self.stalled.get_mut(&room) {
@@ -452,7 +466,6 @@ impl Node {
             self.heard |= 1 << room.place();
             self.step(mail, now, out);
         }
-        self.look_up_deadlines();
     }
 
     fn step(&mut self, mail: Mail, now: Now, out: &mut Vec<Out>) {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::machines::chain::{Around, Context, Holding};
 use crate::messages::client::{NotApplied, Outcome, Reply, Request};
 use crate::planted::{self, Bug};
+use crate::sites::{self, Site};
 use crate::types::{Epoch, Instant, NodeId, Sequence};
 
 /// A command of a batch.
@@ -130,7 +131,7 @@ impl Queue {
         let bytes = asked.bytes();
         let (count, total) = ctx.around.waiting;
         let room = self.held.len() < ctx.around.limits.waiting_a_range && count < ctx.around.limits.waiting;
-        if !room || total + bytes > ctx.around.limits.waiting_bytes {
+        if !room || total + bytes > ctx.around.limits.waiting_bytes || sites::fires(Site::NoRoom) {
             return ctx.answer(asked.ticket, asked.place, Outcome::NotApplied(NotApplied::Busy));
         }
         // A read that has to wait for a reason of its own is to be looked at again.

@@ -11,6 +11,7 @@ use crate::machines::chain::{Context, Holding};
 use crate::messages::chain::{ChainMessage, Write};
 use crate::messages::ownership::Holder;
 use crate::planted::{self, Bug};
+use crate::sites::{self, Site};
 use crate::types::{Instant, NodeId, Sequence, Stamp, Timing};
 
 /// The member before this one, in this epoch.
@@ -163,7 +164,9 @@ impl Holding {
     /// From the successor: this is the last write it applied.
     pub(super) fn on_hello(&mut self, applied: Stamp, refused: u32, ctx: &mut Context) {
         let Some(successor) = &self.successor else { return };
-        if self.backlog.knows(applied) {
+        // A joiner to which nobody is bound yet may be given a whole copy whatever it has.
+        let anew = !successor.serves && self.gate.is_none() && sites::fires(Site::StreamAnew);
+        if self.backlog.knows(applied) && !anew {
             // A second Hello that crossed the answer to the first. If that answer was lost, it is said again in a beat.
             let again = |(from, then)| from == applied && ctx.instant() < then + ctx.around.timing.beat();
             if !successor.in_step || !successor.repaired.is_some_and(again) {
@@ -224,11 +227,15 @@ impl Holding {
         predecessor.asks = true;
         self.whole = true;
         for write in writes {
-            let Some(write) = self.follow(write, ctx) else {
+            let refused = write.recipe.is_some() && sites::fires(Site::RecipeRefused);
+            let Some(write) = self.follow(write, ctx).filter(|_| !refused) else {
                 ctx.around.transfers.recipes_refused += 1;
                 return self.say_hello(ctx);
             };
             self.record(write, ctx);
+        }
+        if sites::fires(Site::HelloAgain) {
+            self.say_hello(ctx);
         }
     }
 

@@ -20,6 +20,7 @@ use crate::machines::chain::{Context, Holding, Transfers};
 use crate::machines::store::Effect;
 use crate::messages::chain::{ChainMessage, Change, Value, Write};
 use crate::planted::{self, Bug};
+use crate::sites::{self, Site};
 use crate::types::{Instant, Sequence, Stamp, Timing};
 
 /// After so many parts with writes alone, new writes wait for a part with keys.
@@ -71,6 +72,7 @@ impl Stream {
     /// The next keys, or the next piece of one whose value is larger than a chunk.
     fn next_keys(&mut self, keyspace: &Keyspace, part: u32, limit: usize, transfers: &mut Transfers) -> ChainMessage {
         let streaming = self.number;
+        let limit = if sites::fires(Site::SmallChunk) { 1 } else { limit };
         if let Some(large) = self.large.take() {
             self.after = Some(large.key().clone());
             if let Some((piece, left)) = large.next(keyspace, limit) {

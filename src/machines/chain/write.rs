@@ -7,6 +7,7 @@ use crate::machines::chain::queue::{Asked, Fate};
 use crate::machines::chain::{Context, Holding, Parking};
 use crate::messages::chain::{ChainMessage, Change, Recipe, Write};
 use crate::planted::{self, Bug};
+use crate::sites::{self, Site};
 use crate::types::{Instant, Sequence, Stamp};
 
 impl Holding {
@@ -125,7 +126,7 @@ impl Holding {
             if successor.sent >= self.applied {
                 return;
             }
-            let limit = ctx.around.limits.chunk_bytes;
+            let limit = if sites::fires(Site::OneAtATime) { 1 } else { ctx.around.limits.chunk_bytes };
             let writes = if successor.serves {
                 self.backlog.recipes_after(successor.sent.sequence, successor.values_until, limit)
             } else {

@@ -19,6 +19,7 @@ use crate::messages::election::{MessageKind, Save, SeatsChange, Snapshot};
 use crate::messages::events::EventKind;
 use crate::messages::ownership::Command;
 use crate::planted::{self, Bug};
+use crate::sites::{self, Site};
 use crate::types::{Instant, NodeId, Term, Timing};
 use crate::wire::codec;
 
@@ -291,7 +292,10 @@ impl Election {
     /// Says what became of proposals and askings. The state that holds them has been published before.
     pub(super) fn answer(&mut self, effects: &mut Vec<Effect>) {
         let outcomes = mem::take(&mut self.desk.outcomes);
-        effects.extend(outcomes.into_iter().map(|(request, outcome)| Effect::Proposed { request, outcome }));
+        effects.extend(outcomes.into_iter().map(|(request, outcome)| {
+            let outcome = if sites::fires(Site::OutcomeUnknown) { Proposed::Unknown } else { outcome };
+            Effect::Proposed { request, outcome }
+        }));
         let (applied, term, version) = (self.mirror().applied().index, Term(self.node.raft.term), self.version());
         if let Some(reign) = &mut self.reign {
             let asks = reign.rounds.finish(applied);

@@ -25,6 +25,7 @@ use crate::machines::election::Published;
 use crate::messages::events::{Event, EventKind};
 use crate::messages::heartbeat::{AskId, Beacon, Grant, HeartbeatMessage, Silence};
 use crate::messages::ownership::MeshSettings;
+use crate::sites::{self, Site};
 use crate::types::{Incarnation, Instant, NodeId, Now, Term, Timing, Version};
 
 mod facts;
@@ -283,8 +284,10 @@ impl Heartbeat {
         // After a pause the beats that were missed are not made up for.
         let next = self.beat + timing.beat();
         self.beat = if next <= now { now + timing.beat() } else { next };
-        let targets = self.targets.clone();
-        self.send_beacons(now, &targets, effects);
+        if !sites::fires(Site::NoBeacon) {
+            let targets = self.targets.clone();
+            self.send_beacons(now, &targets, effects);
+        }
         if self.reign.is_some() {
             self.ask_myself(now, timing);
             self.giving.confirm(now, effects);
@@ -391,7 +394,7 @@ impl Heartbeat {
     }
 
     fn on_grant(&mut self, now: Instant, from: (NodeId, Incarnation), grant: &Grant, effects: &mut Vec<Effect>) {
-        let Some(timing) = self.timing() else { return };
+        let Some(timing) = self.timing().filter(|_| !sites::fires(Site::GrantUnheard)) else { return };
         if self.holding.on_grant(now, from, grant, &timing) {
             self.tell_leases(now, effects);
             self.tell_silence(now, effects);

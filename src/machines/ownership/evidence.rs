@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::machines::dictionary::Dictionary;
 use crate::messages::ownership::{Chain, Holder, HolderState};
 use crate::planted::{self, Bug};
+use crate::sites::{self, Site};
 use crate::types::{Epoch, Incarnation, Instant, NodeId, RangeId};
 
 /// A node in one life: who says something.
@@ -74,7 +75,7 @@ impl Evidence {
     pub fn on_caught_up(&mut self, range: RangeId, epoch: Epoch, joiner: Life, source: Life) -> bool {
         let said = CaughtUp { epoch, joiner, source };
         let known = self.caught_up.get(&range);
-        if known.is_some_and(|known| known.epoch > epoch || *known == said) {
+        if known.is_some_and(|known| known.epoch > epoch || *known == said) || sites::fires(Site::WordForgotten) {
             return false;
         }
         self.caught_up.insert(range, said);
@@ -84,7 +85,8 @@ impl Evidence {
     /// A head says that it is parked. Whether that is news: it is said again each beat.
     pub fn on_parked(&mut self, range: RangeId, epoch: Epoch, head: Life) -> bool {
         let known = self.parked.get(&range);
-        if known.is_some_and(|(of, by)| *of > epoch || (*of, *by) == (epoch, head)) {
+        if known.is_some_and(|(of, by)| *of > epoch || (*of, *by) == (epoch, head)) || sites::fires(Site::WordForgotten)
+        {
             return false;
         }
         self.parked.insert(range, (epoch, head));
@@ -92,7 +94,8 @@ impl Evidence {
     }
 
     pub fn on_vouched(&mut self, id: u64, ranges: &[RangeId], by: Life) {
-        let Some(ask) = self.asks.get(&id).filter(|ask| ask.to == by.node) else { return };
+        let heard = |ask: &&Ask| ask.to == by.node && !sites::fires(Site::WordForgotten);
+        let Some(ask) = self.asks.get(&id).filter(heard) else { return };
         for range in ranges {
             if let Some(epoch) = ask.ranges.get(range) {
                 let vouched = Vouched { epoch: *epoch, incarnation: by.incarnation, asked: ask.at };

@@ -4,6 +4,7 @@
 //! that shows it a history that breaks its rule.
 
 mod acknowledged;
+mod anew;
 mod answers;
 mod bounded;
 mod complete;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use acknowledged::Acknowledged;
+pub use anew::Anew;
 pub use answers::{LawfulAnswers, OneAnswerer};
 pub use bounded::Bounded;
 pub use complete::Complete;
@@ -209,6 +211,7 @@ impl Default for Checkers {
                 Box::<LawfulAnswers>::default(),
                 Box::<Acknowledged>::default(),
                 Box::<Losses>::default(),
+                Box::<Anew>::default(),
                 Box::<EqualCopies>::default(),
                 Box::<Counters>::default(),
                 Box::<Bounded>::default(),

@@ -8,6 +8,7 @@
 //!
 //! A seed is a run: [`play`] gives the same digest each time.
 
+mod aimed;
 mod nemesis;
 mod recovery;
 
@@ -42,6 +43,9 @@ const READING: Duration = Duration::from_secs(3);
 
 /// For so long it is left in peace then.
 const PEACE: Duration = Duration::from_secs(5);
+
+/// How many nodes a mesh has at first, as often as each stands here.
+const NODES: [usize; 12] = [3, 3, 3, 4, 4, 5, 5, 5, 6, 7, 8, 9];
 
 /// How many holders a mesh keeps, as often as each stands here.
 const COPIES: [u8; 6] = [1, 2, 2, 2, 3, 3];
@@ -127,8 +131,9 @@ pub fn play(seed: u64, options: &Options) -> Outcome {
 /// Draws a mesh.
 fn begin(seed: u64, options: &Options) -> (World, Nemesis) {
     let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x5EED);
-    let nodes = options.nodes.unwrap_or_else(|| random.gen_range(3..=7));
-    // Drawn in any case, so that a seed that is played with another number of copies is the same in all else.
+    // Drawn in any case, so that a seed that is played with other nodes or copies is much the same in all else.
+    let drawn = *pick(&mut random, &NODES);
+    let nodes = options.nodes.unwrap_or(drawn);
     let (drawn, least, mode) =
         (*pick(&mut random, &COPIES), random.gen_range(1..=3), *pick(&mut random, &[Value, Value, Command]));
     let copies = options.copies.unwrap_or(drawn);
@@ -148,6 +153,7 @@ fn begin(seed: u64, options: &Options) -> (World, Nemesis) {
     };
     let mut world = World::new(seed, settings);
     world.trace.keep(options.keep);
+    world.sites = options.faults.is_none();
     let witness = nodes >= 3 && random.gen_ratio(1, 5);
     let together = random.gen_ratio(1, 3);
     let limits = limits(&mut random);

@@ -69,11 +69,23 @@ pub enum Harm {
     Stall,
     /// A node stands for election early.
     TimeOut,
+    /// A process begins anew so soon that hardly anybody sees it.
+    Blink,
+    /// A process does not run on for about as long as a lease lasts.
+    Lease,
+    /// Two neighbours of one chain, or a head and the commander, do not reach each other.
+    Neighbours,
+    /// A source, a joiner or the way between them is harmed in the middle of a join.
+    Joiner,
+    /// A member does not run on until its chain has gone on without it.
+    WakeLate,
+    /// A head is cut off from all but its successor, which ends when another serves.
+    Succession,
     /// None.
     Peace,
 }
 
-const ALL: [Harm; 19] = [
+const ALL: [Harm; 25] = [
     Harm::Kill,
     Harm::PowerOff,
     Harm::Pause,
@@ -93,6 +105,12 @@ const ALL: [Harm; 19] = [
     Harm::WallJump,
     Harm::Stall,
     Harm::TimeOut,
+    Harm::Blink,
+    Harm::Lease,
+    Harm::Neighbours,
+    Harm::Joiner,
+    Harm::WakeLate,
+    Harm::Succession,
 ];
 
 /// All of it.
@@ -122,6 +140,12 @@ impl Harm {
             Self::WallJump => "wall clock jump",
             Self::Stall => "stalled actor",
             Self::TimeOut => "early timeout",
+            Self::Blink => "blink",
+            Self::Lease => "pause of a lease",
+            Self::Neighbours => "cut in a chain",
+            Self::Joiner => "harmed join",
+            Self::WakeLate => "late waking",
+            Self::Succession => "double succession",
             Self::Peace => "peace",
         }
     }
@@ -147,7 +171,7 @@ impl FromStr for Harm {
 
 /// What undoes harm.
 #[derive(Clone, Copy, Debug)]
-enum Undo {
+pub(super) enum Undo {
     Start(Host),
     Resume(Host),
     Heal(Host, Host),
@@ -157,12 +181,12 @@ enum Undo {
 /// A seed's will.
 #[derive(Debug)]
 pub(super) struct Nemesis {
-    random: ChaCha8Rng,
+    pub(super) random: ChaCha8Rng,
     knows: Vec<Harm>,
     pause: Duration,
     /// So long after all clients have asked something harm is done, at most.
-    haste: Duration,
-    undo: Vec<(Time, Undo)>,
+    pub(super) haste: Duration,
+    pub(super) undo: Vec<(Time, Undo)>,
     /// Nodes whose data directory is gone, or that an operator has dropped: they never come back.
     gone: BTreeSet<NodeId>,
     vouched: Time,
@@ -204,6 +228,7 @@ impl Nemesis {
     pub(super) fn counts(&self, world: &World) -> BTreeMap<&'static str, u64> {
         let mut counts = self.counts.clone();
         counts.insert("broken connections", world.network.broken());
+        counts.extend(world.fired());
         counts
     }
 
@@ -360,12 +385,18 @@ impl Nemesis {
                 world.stall(one, room, span);
             }
             Harm::TimeOut => world.time_out(one),
+            Harm::Blink => self.blink(world, one),
+            Harm::Lease => self.pause_for_a_lease(world, one),
+            Harm::Neighbours => self.cut_neighbours(world)?,
+            Harm::Joiner => self.harm_join(world)?,
+            Harm::WakeLate => self.wake_late(world)?,
+            Harm::Succession => self.succeed_twice(world)?,
             Harm::Peace => {}
         }
         Some(())
     }
 
-    fn later(&mut self, world: &World, undo: Undo, bound: Duration) {
+    pub(super) fn later(&mut self, world: &World, undo: Undo, bound: Duration) {
         // Short spans are as likely as long ones: each order of magnitude counts the same.
         let bound = bound.as_secs_f64();
         let span = bound * (-self.random.gen_range(0.0..6.0_f64)).exp();
@@ -377,7 +408,7 @@ impl Nemesis {
         others.choose(&mut self.random).copied()
     }
 
-    fn kill(&mut self, world: &mut World, host: Host, silently: bool) {
+    pub(super) fn kill(&mut self, world: &mut World, host: Host, silently: bool) {
         world.kill(host, silently);
         self.later(world, Undo::Start(host), Duration::from_secs(25));
     }

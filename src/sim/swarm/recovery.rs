@@ -18,6 +18,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Heals everything, and waits until the mesh is whole; clients come to rest meanwhile.
 pub(super) fn heal(world: &mut World, nemesis: &mut Nemesis) {
     world.heal_all();
+    world.calm_sites();
     world.network.weather = Weather::default();
     for host in world.hosts().collect::<Vec<_>>() {
         world.places[host.0].disk.health = Health::Well;

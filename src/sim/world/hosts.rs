@@ -18,6 +18,7 @@ use crate::sim::clock::{Clock, Time};
 use crate::sim::disk::{Disk, Identity};
 use crate::sim::network::{Context, Host};
 use crate::sim::node::{Mail, Node, Out, Setup};
+use crate::sites::Luck;
 use crate::types::{Incarnation, Instant, MeshId, NodeId, RangeId};
 use crate::wire::codec;
 
@@ -224,12 +225,39 @@ impl World {
         let (join, found, workers, park) = (spec.join.clone(), spec.found, spec.workers, spec.park);
         let limits = spec.limits;
         let settings = self.settings.clone();
-        Setup { candidate, settings, join, found, workers, park, limits, seed: self.random.r#gen() }
+        let seed = self.random.r#gen();
+        let luck = if self.sites { Luck::of(seed) } else { Luck::default() };
+        Setup { candidate, settings, join, found, workers, park, limits, seed, luck }
+    }
+
+    /// Adds what a life has met to what all have.
+    fn count_fired(&mut self, luck: &Luck) {
+        for (site, times) in luck.fired().filter(|(_, times)| *times > 0) {
+            *self.fired.entry(site.name()).or_default() += u64::from(times);
+        }
+    }
+
+    /// How often each fault site has fired.
+    pub fn fired(&self) -> BTreeMap<&'static str, u64> {
+        let mut fired = self.fired.clone();
+        let lives = self.places.iter().filter_map(|place| place.node.as_ref());
+        for (site, times) in lives.flat_map(|node| node.setup.luck.fired()).filter(|(_, times)| *times > 0) {
+            *fired.entry(site.name()).or_default() += u64::from(times);
+        }
+        fired
+    }
+
+    /// Switches fault sites off, in all that runs and all that will.
+    pub fn calm_sites(&mut self) {
+        self.sites = false;
+        self.places.iter_mut().filter_map(|place| place.node.as_mut()).for_each(|node| node.setup.luck.calm());
     }
 
     /// Ends a process: what it had not synced may be lost. Where its machine goes down too, nobody is told so.
     pub fn kill(&mut self, host: Host, silently: bool) {
-        let Some((node, life)) = self.places[host.0].node.take().map(|node| node.me()) else { return };
+        let Some(ended) = self.places[host.0].node.take() else { return };
+        let (node, life) = ended.me();
+        self.count_fired(&ended.setup.luck);
         self.checkers.observe(self.queue.now(), &Fact::Ended { node, life });
         self.fold(b'-', host, u64::from(silently));
         self.tell_of(host, || if silently { "ends, with its machine".into() } else { "ends".into() });

@@ -104,12 +104,15 @@ pub struct World {
     pub places: Vec<Place>,
     /// Clients that work by themselves.
     pub clients: Vec<Client>,
+    /// Whether fault sites are on in processes that start.
+    pub sites: bool,
     queue: Queue<Event>,
     names: BTreeMap<NodeId, String>,
     joiners: BTreeMap<u64, Joiner>,
     asks: BTreeMap<u64, Ask>,
     told: BTreeMap<u64, (Time, Told)>,
     newest: Option<Arc<Published>>,
+    fired: BTreeMap<&'static str, u64>,
     counter: u64,
     samples: u64,
 }
@@ -125,12 +128,14 @@ impl World {
             random: ChaCha8Rng::seed_from_u64(seed),
             places: Vec::new(),
             clients: Vec::new(),
+            sites: false,
             queue: Queue::default(),
             names: BTreeMap::new(),
             joiners: BTreeMap::new(),
             asks: BTreeMap::new(),
             told: BTreeMap::new(),
             newest: None,
+            fired: BTreeMap::new(),
             counter: 0,
             samples: 0,
         };
