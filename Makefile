@@ -66,7 +66,7 @@ test-docker: ## Play the compose file: up, HELLO, scale, kill (skipped where no 
 	docker/test.sh
 
 $(TOOLS)/bin/cargo-deny:
-	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --quiet --root $(TOOLS)
+	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --debug --quiet --root $(TOOLS)
 
 $(TOOLS)/bin/cargo-fuzz:
-	$(CARGO) install cargo-fuzz --version $(FUZZ_VERSION) --locked --quiet --root $(TOOLS)
+	$(CARGO) install cargo-fuzz --version $(FUZZ_VERSION) --locked --debug --quiet --root $(TOOLS)
