@@ -10,7 +10,9 @@
 //! growing pauses for as long as it wants the link. The postmen of production (`actors::link`) do the same. Here is no
 //! knowledge of what frames say: the world encodes and decodes them.
 
-use std::collections::{BTreeMap, VecDeque};
+mod holds;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -273,6 +275,7 @@ struct Way {
     last: Time,
     held: usize,
     cut: u64,
+    stopped: bool,
 }
 
 #[derive(Debug)]
@@ -302,6 +305,7 @@ pub struct Network {
     /// Broken ones too, for as long as something of them is on its way.
     connections: BTreeMap<u64, Connection>,
     cuts: BTreeMap<(Host, Host), u64>,
+    holds: BTreeSet<(Host, Host, Lane)>,
     count: u64,
     broken: u64,
     /// How many of the connections are broken.
@@ -349,14 +353,9 @@ impl Network {
         }
         for (id, connection) in self.connections.iter_mut() {
             let Some(way) = connection.way_from(from, to) else { continue };
-            let held = &mut connection.ways[way];
-            held.cut = 0;
-            let mut at = context.now + self.weather.draw(context.random);
-            for _ in 0..std::mem::take(&mut held.held) {
-                context.later.push((at, Event::Arrive { to, connection: *id, way }));
-                at = at + Duration::from_micros(1);
-            }
-            held.last = held.last.max(at);
+            connection.ways[way].cut = 0;
+            let delay = self.weather.draw(context.random);
+            connection.go_on(*id, way, delay, context);
         }
     }
 
@@ -500,7 +499,7 @@ impl Network {
 
     fn on_arrive(&mut self, to: Host, id: u64, way: usize, context: &mut Context<'_>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.ways[way].cut != 0 {
+        if connection.ways[way].cut != 0 || connection.ways[way].stopped {
             connection.ways[way].held += 1;
             return;
         }
@@ -576,8 +575,12 @@ impl Network {
         }
         self.count += 1;
         let id = self.count;
-        let way = || Way { last: context.now, ..Way::default() };
-        self.connections.insert(id, Connection { lane, ends: [caller, called], ways: [way(), way()], broken: false });
+        let way = |from: Side, to: Side| {
+            let stopped = self.holds.contains(&(from.host, to.host, lane));
+            Way { last: context.now, stopped, ..Way::default() }
+        };
+        let ways = [way(caller, called), way(called, caller)];
+        self.connections.insert(id, Connection { lane, ends: [caller, called], ways, broken: false });
         self.accepted.insert((called.host, caller.node, lane), id);
         context.news.push(News::Called { host: called.host, caller, lane });
         context.news.push(News::Up { host: caller.host, peer: called.node, lane });
@@ -659,6 +662,7 @@ impl Network {
         let mut last = context.now;
         for way in &mut connection.ways {
             let left = match how {
+                Break::Closed if way.stopped => way.under_way.len(),
                 Break::Closed if way.cut == 0 && context.random.gen_ratio(1, 2) => way.under_way.len(),
                 Break::Closed if way.cut == 0 => context.random.gen_range(0..=way.under_way.len()),
                 _ => 0,
@@ -832,6 +836,26 @@ mod tests {
             assert_eq!(all.contains(&News::Down { host, peer, lane }), !arrive);
             assert_eq!(all.contains(&News::Up { host, peer, lane }), !arrive);
             assert_eq!(all.contains(&News::HungUp { host: B, caller: side(A), lane }), !arrive);
+        }
+    }
+
+    #[test]
+    fn what_is_held_arrives_when_it_is_let_go_even_after_a_reset() {
+        for reset in [false, true] {
+            let mut pair = Pair::new(1);
+            pair.send(1);
+            pair.run(SECOND);
+            pair.act(|network, _| network.hold(A, B, Lane::Data));
+            pair.send(2);
+            assert_eq!(frames(&pair.run(SECOND * 20)), [0; 0]);
+            if reset {
+                pair.act(|network, context| network.reset(A, B, context));
+                assert_eq!(frames(&pair.run(SECOND)), [0; 0]);
+            }
+            pair.send(3);
+            assert_eq!(frames(&pair.run(SECOND)), [0; 0], "a new connection is held, too");
+            pair.act(|network, context| network.let_all_go(context));
+            assert_eq!(frames(&pair.run(SECOND)), [2, 3]);
         }
     }
 

@@ -22,7 +22,7 @@ use crate::messages::client::{Outcome, RelayMessage, Reply, Request};
 use crate::messages::election::{Recovered, Save};
 use crate::messages::events::Event;
 use crate::messages::heartbeat::Silence;
-use crate::messages::ownership::{Candidate, JoinAnswer, MeshSettings};
+use crate::messages::ownership::{Candidate, Command, JoinAnswer, MeshSettings};
 use crate::messages::peer::{Lane, PeerMessage};
 use crate::messages::status::Verification;
 use crate::sim::network::FRAMES;
@@ -77,6 +77,8 @@ pub enum Out {
     Verified(u64, Result<Verification, String>),
     /// This is agreed now, as far as this node knows.
     Published(Arc<Published>),
+    /// As commander, this node asks for this change.
+    Proposed(Command),
     /// A command of this range was carried out here; the answer leaves now.
     Executed(RangeId),
     /// Something to remember for people.
@@ -579,6 +581,7 @@ impl Node {
         match effect {
             ownership::Effect::Send { to, message } => self.send(to, PeerMessage::Ownership(message), out),
             ownership::Effect::Propose { request, command } => {
+                out.push(Out::Proposed(command.clone()));
                 self.mail.push_back(Mail::Election(election::Input::Propose { request, command }));
             }
             ownership::Effect::StepDown { to } => self.mail.push_back(Mail::Election(election::Input::StepDown { to })),

@@ -146,6 +146,12 @@ pub fn fingerprint(bytes: &[u8]) -> u64 {
     hash
 }
 
+/// What a message is called: the first word of its debug text.
+pub fn first_word(message: &impl fmt::Debug) -> String {
+    let text = format!("{message:?}");
+    text.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

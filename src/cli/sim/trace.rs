@@ -16,7 +16,7 @@ use crate::messages::heartbeat::HeartbeatMessage;
 use crate::messages::peer::PeerMessage;
 use crate::sim::script::ByHand;
 use crate::sim::swarm::play;
-use crate::sim::trace::{Happening, Keep, What};
+use crate::sim::trace::{Happening, Keep, What, first_word};
 
 /// More arrows than this nobody can read, and few programs draw.
 const ARROWS: usize = 400;
@@ -161,11 +161,6 @@ fn label(message: &PeerMessage, all: bool) -> Option<String> {
         }
         PeerMessage::Relay(message) => first_word(message),
     })
-}
-
-fn first_word(message: &impl std::fmt::Debug) -> String {
-    let text = format!("{message:?}");
-    text.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
 }
 
 /// Without what would end a line of a diagram.

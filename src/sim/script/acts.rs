@@ -11,6 +11,7 @@ use crate::machines::store::Limits;
 use crate::messages::chain::{Change, Value};
 use crate::messages::heartbeat::{HeartbeatMessage, Silence};
 use crate::messages::ownership::{GiveUp, MeshSettings, Order, ReplicationMode, Role};
+use crate::messages::peer::Lane;
 use crate::sim::client::Habits;
 use crate::sim::disk::Health;
 use crate::sim::network::Host;
@@ -53,8 +54,9 @@ pub(super) fn start_mesh(world: &mut World, arguments: &mut Arguments) -> Result
     let start = arguments.key("start").unwrap_or("founder".into());
     let limits = match arguments.key("parts").as_deref() {
         None => Limits::default(),
-        // Each key travels in a part of its own, and the next when it has arrived.
-        Some("small") => Limits { chunk_bytes: 1, parts_a_joiner: 1, ..Limits::default() },
+        // Each byte of a copy travels by itself, and the next when it has arrived. One recent write is kept, so that who
+        // has missed more, or comes anew, is streamed.
+        Some("small") => Limits { chunk_bytes: 1, parts_a_joiner: 1, backlog_writes: 1, ..Limits::default() },
         Some(other) => return Err(format!("parts={other}: small").into()),
     };
     let names: Vec<String> = (1..=nodes).map(|number| format!("n{number}:16234")).collect();
@@ -96,6 +98,7 @@ pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> A
         "resume" => each(world, arguments, |world, host| world.resume(host))?,
         "restart" => restart(world, arguments)?,
         "cut" | "isolate" | "partition" | "heal" => network(world, name, arguments)?,
+        "hold" | "release" | "reset" => between_two(world, name, arguments)?,
         "weather" => weather(world, arguments)?,
         "disk" => disk(world, arguments)?,
         "clock" => clock(world, arguments)?,
@@ -218,6 +221,23 @@ fn network(world: &mut World, name: &str, arguments: &mut Arguments) -> Result<(
             }
         }
         _ => return Err(format!("{name} between whom?").into()),
+    }
+    Ok(())
+}
+
+fn between_two(world: &mut World, name: &str, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
+    let lane = match arguments.key("lane").as_deref() {
+        Some("control") => Lane::Control,
+        None | Some("data") => Lane::Data,
+        Some("bulk") => Lane::Bulk,
+        Some(other) => return Err(format!("lane={other}: control, data or bulk").into()),
+    };
+    let (from, to) = (arguments.word().ok_or("from whom?")?, arguments.word().ok_or("to whom?")?);
+    let (from, to) = (place(world, &from)?, place(world, &to)?);
+    match name {
+        "hold" => world.hold(from, to, lane),
+        "release" => world.let_go(from, to),
+        _ => world.reset(from, to),
     }
     Ok(())
 }

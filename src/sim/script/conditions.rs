@@ -3,11 +3,14 @@
 use std::error::Error;
 use std::fmt;
 
+use super::shows;
 use super::summary::Summary;
+use crate::machines::dictionary::Dictionary;
 use crate::messages::ownership::{HolderState, Role, Standing};
 use crate::sim::checker::{unequal, uneven};
 use crate::sim::network::Host;
-use crate::sim::world::World;
+use crate::sim::world::{Deed, Watch, World};
+use crate::types::RangeId;
 
 /// A condition.
 #[derive(Clone, Debug)]
@@ -26,7 +29,10 @@ pub(super) fn parse(words: &[String]) -> Result<Condition, Box<dyn Error>> {
         ["voters", _, ..] | ["moved", _] => true,
         [_, "up" | "suspect" | "joining" | "draining" | "listed" | "gone"] => true,
         [_, "voter" | "learner" | "heads" | "empty" | "answers" | "silent" | "ended" | "runs"] => true,
-        [_, "follows", _] => true,
+        [_, "follows", _] | ["chain", _, _] | [_, "knows", _, _] => true,
+        [_, "says" | "hears" | "proposes", _, rest @ ..] => {
+            rest.chunks(2).all(|pair| matches!(pair, ["from" | "to" | "of", _]))
+        }
         _ => false,
     };
     if known { Ok(Condition { words: words.to_vec() }) } else { Err(format!("no condition: {}", all.join(" ")).into()) }
@@ -39,6 +45,31 @@ impl fmt::Display for Condition {
 }
 
 impl Condition {
+    /// Whether it holds for an instant only, so that every event has to be looked at.
+    pub(super) fn is_fleeting(&self) -> bool {
+        self.words[0] == "chain" || matches!(self.words.get(1).map(String::as_str), Some("knows")) || self.is_deed()
+    }
+
+    /// Whether it is something that happens, and cannot be seen afterwards.
+    pub(super) fn is_deed(&self) -> bool {
+        matches!(self.words.get(1).map(String::as_str), Some("says" | "hears" | "proposes"))
+    }
+
+    /// What the world has to look out for.
+    pub(super) fn watch(&self, world: &World) -> Option<Watch> {
+        let [by, deed, word, rest @ ..] = self.words.as_slice() else { return None };
+        let deed = match deed.as_str() {
+            "says" => Deed::Says,
+            "hears" => Deed::Hears,
+            "proposes" => Deed::Proposes,
+            _ => return None,
+        };
+        let after = |preposition: &str| rest.chunks(2).find(|pair| pair[0] == preposition).map(|pair| pair[1].clone());
+        let ranges = world.newest_dictionary().map_or(1, |it| it.chains.len());
+        let range = after("of").map(|key| RangeId::of_key(key.as_bytes(), ranges));
+        Some(Watch::new(by.clone(), deed, word.clone(), after("from").or_else(|| after("to")), range))
+    }
+
     /// Whether it holds now; `remembered` is what it may compare with.
     pub(super) fn holds(&self, world: &World, remembered: &Summary) -> bool {
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
@@ -62,6 +93,12 @@ impl Condition {
             ["voters", names @ ..] => are_voters(world, names),
             ["moved", name] => Summary::of(world).moved(remembered).all(|(_, from, _)| from == *name),
             [name, "follows", other] => follows(world, name, other),
+            ["chain", key, members] => world.newest_dictionary().is_some_and(|it| are_members(world, it, key, members)),
+            [name, "knows", key, members] => {
+                let known = world.host(name).and_then(|host| world.dictionary(host));
+                known.is_some_and(|it| are_members(world, it, key, members))
+            }
+            [_, "says" | "hears" | "proposes", ..] => world.has_seen(),
             [name, state] => node_is(world, name, state),
             _ => false,
         }
@@ -70,6 +107,11 @@ impl Condition {
 
 fn compare<T: Ord>(how: &str, now: T, then: T) -> bool {
     if how == "same" { now == then } else { now > then }
+}
+
+fn are_members(world: &World, dictionary: &Dictionary, key: &str, members: &str) -> bool {
+    let range = RangeId::of_key(key.as_bytes(), dictionary.chains.len());
+    shows::members(world, dictionary.chain(range)) == members
 }
 
 fn is_agreed(world: &World) -> bool {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 pub const COMMANDS: &[(&str, &str)] = &[
     (
         "mesh nodes=3 [copies=1] [min_copies=1] [mode=command] [parts=small] [ranges=16] [voters=5] [witness=1] [timeout=500ms] [workers=1] [expiry=15min] [give_up=never] [seed=1] [start=founder]",
-        "a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none",
+        "a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none; with `parts=small` keys are streamed byte by byte, and one recent write is kept",
     ),
     ("new n4 [join=n2] [role=witness] [weight=100] [zone=a]", "a place more, and a process there"),
     (
@@ -17,6 +17,10 @@ pub const COMMANDS: &[(&str, &str)] = &[
     (
         "cut n1 n2 [way=there], isolate n1, partition n1 n2, heal [n1 n2]",
         "a partition parts those named from the others",
+    ),
+    (
+        "hold n1 n2 [lane=data], release n1 n2, reset n1 n2",
+        "what n1 says to n2 (data: clients' commands, writes, acknowledgements; bulk; control) waits and nothing breaks; goes on (`heal` too); all their connections break now",
     ),
     (
         "weather [delay=1ms] [late=100] [late_by=50ms] [breaks=10]",
@@ -65,6 +69,14 @@ pub const CONDITIONS: &[(&str, &str)] = &[
     ("n4 voter, learner, heads, empty", "in the newest agreed state"),
     ("n4 answers, n4 silent", "whether it can answer for any range at this instant"),
     ("n4 follows n2, n4 ended, n4 runs", "what it believes; whether its process lives"),
+    (
+        "n1 says WORD [to n2] [of KEY], n1 hears WORD [from n2] [of KEY], n1 proposes WORD [of KEY]",
+        "for `until` alone: all stands still at the very event. Words are the names of messages (append, requestvote, timeoutnow, beacon, probe, vouch, caughtup, park, parked, released, hello, forward, ack, piece, chunk, streamed, carry) and of changes (admit, stand, bury, remove; of chains placement, lost, restarted, dropped, caughtup, handedover, calledoff, left, begunanew)",
+    ),
+    (
+        "chain KEY \"n1 - n2 loading\", n3 knows KEY \"n1 - n2\"",
+        "these are a key's holders, in the newest that anybody knows, and in what n3 knows; `until` stands still at the very event",
+    ),
     ("moved n1", "since what was remembered, only ranges whose head was n1 have another"),
 ];
 

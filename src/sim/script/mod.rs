@@ -164,8 +164,14 @@ impl Story {
         let condition = conditions::parse(&arguments.rest())?;
         let remembered = self.remembered.clone();
         let world = self.world()?;
-        let came =
-            world.until(within, |world| world.checkers.violation().is_some() || condition.holds(world, &remembered));
+        let watch = condition.watch(world);
+        world.watch(watch);
+        let holds = |world: &World| world.checkers.violation().is_some() || condition.holds(world, &remembered);
+        let came = match condition.is_fleeting() {
+            true => world.until_event(within, holds),
+            false => world.until(within, |world| holds(world)),
+        };
+        world.watch(None);
         if let Some(violation) = world.checkers.violation() {
             return Err(violation.to_string().into());
         }
@@ -178,6 +184,9 @@ impl Story {
 
     fn expect(&mut self, arguments: &mut Arguments) -> Answer {
         let condition: Condition = conditions::parse(&arguments.rest())?;
+        if condition.is_deed() {
+            return Err(format!("{condition}: this can be waited for, with `until`, but not be seen afterwards").into());
+        }
         let remembered = self.remembered.clone();
         let world = self.world()?;
         match condition.holds(world, &remembered) {

@@ -127,6 +127,11 @@ fn chain_of<'a>(world: &'a World, arguments: &mut Arguments) -> Result<(RangeId,
 }
 
 fn chain_words(world: &World, chain: &Chain) -> String {
+    format!("epoch {}, generation {}, {}", chain.epoch, chain.generation, members(world, chain))
+}
+
+/// Who holds a range, head first, and who of them does not serve.
+pub(super) fn members(world: &World, chain: &Chain) -> String {
     let holders = chain.holders.iter().map(|holder| {
         let state = match holder.state {
             HolderState::Serving => "",
@@ -135,7 +140,7 @@ fn chain_words(world: &World, chain: &Chain) -> String {
         };
         format!("{}{state}", world.name(holder.node))
     });
-    format!("epoch {}, generation {}, {}", chain.epoch, chain.generation, holders.collect::<Vec<_>>().join(" - "))
+    holders.collect::<Vec<_>>().join(" - ")
 }
 
 /// What nodes noted, oldest first; what several noted in the same words is told once.

@@ -2,11 +2,12 @@
 //!
 //! Whoever drives a world (a story, a swarm) starts processes, harms them, asks them as clients do, and lets time pass
 //! ([`World::advance`]). Everything else follows from the seed. `hosts` starts and ends processes, `wires` carries what they
-//! say to each other, `asks` brings clients' commands, `sight` looks at all of it from outside.
+//! say to each other, `asks` brings clients' commands, `sight` looks at all of it from outside, `watch` stops at an instant.
 
 mod asks;
 mod hosts;
 mod sight;
+mod watch;
 mod wires;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use rand_chacha::ChaCha8Rng;
 pub use asks::{Asker, Told};
 pub use hosts::{Place, Spec};
 pub use sight::Standing;
+pub use watch::{Deed, Watch};
 
 use super::checker::{Checkers, Fact};
 use super::client::Client;
@@ -113,6 +115,7 @@ pub struct World {
     told: BTreeMap<u64, (Time, Told)>,
     newest: Option<Arc<Published>>,
     fired: BTreeMap<&'static str, u64>,
+    watched: Option<Watch>,
     counter: u64,
     samples: u64,
 }
@@ -136,6 +139,7 @@ impl World {
             told: BTreeMap::new(),
             newest: None,
             fired: BTreeMap::new(),
+            watched: None,
             counter: 0,
             samples: 0,
         };
@@ -175,6 +179,19 @@ impl World {
             }
             self.advance(next.since(self.now()));
         }
+    }
+
+    /// The same, and all stands still at the very event after which it holds.
+    pub fn until_event(&mut self, within: Duration, mut holds: impl FnMut(&Self) -> bool) -> bool {
+        let until = self.now() + within;
+        while !holds(self) {
+            if self.queue.next_at().is_none_or(|at| at > until) {
+                self.queue.pass(until);
+                return false;
+            }
+            self.step();
+        }
+        true
     }
 
     /// The next thing happens.
@@ -320,6 +337,7 @@ impl World {
                 Out::Ordered(id, result) => self.on_ordered(host, id, result),
                 Out::Verified(id, result) => self.on_verified(host, id, result),
                 Out::Published(published) => self.on_published(host, published),
+                Out::Proposed(command) => self.on_proposed(host, &command),
                 Out::Executed(range) => self.on_executed(host, range),
                 Out::Note(event) => self.on_note(host, event),
                 Out::Say(text) => {

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use rand::Rng;
 
 use super::hosts::INTRODUCTION;
-use super::{Event, Joiner, World};
+use super::{Deed, Event, Joiner, World};
 use crate::machines::dictionary::Dictionary;
 use crate::machines::{heartbeat, ownership};
 use crate::messages::client::RelayMessage;
@@ -30,6 +30,7 @@ impl World {
         if let PeerMessage::Election(message) = message {
             self.on_said(from, message);
         }
+        self.watch_message(Deed::Says, (from, to), message);
         let lane = message.lane();
         let kind = match message {
             PeerMessage::Election(_) | PeerMessage::Heartbeat(_) | PeerMessage::Ownership(_) => Kind::Word,
@@ -122,7 +123,11 @@ impl World {
                 if lane == Lane::Control {
                     place.heard.insert(from.node, (from.life, at));
                 }
+                let watched = self.watched.is_some().then(|| message.clone());
                 node.on_peer((from.node, from.life), connection, message, now, &mut out);
+                if let Some(message) = watched {
+                    self.watch_message(Deed::Hears, (host, from.node), &message);
+                }
             }
             News::Up { peer, lane, .. } => {
                 self.trace.fold(at, b'U', host.0 as u64, peer.0);
@@ -375,7 +380,31 @@ impl World {
     pub fn heal_all(&mut self) {
         self.fold(b'H', Host(0), u64::MAX);
         self.trace.tell(self.queue.now(), None, || "all links are healed".into());
-        self.on_network_change(|network, context| network.heal_all(context));
+        self.on_network_change(|network, context| {
+            network.heal_all(context);
+            network.let_all_go(context);
+        });
+    }
+
+    /// What a lane carries one way between two places waits, until it is let go.
+    pub fn hold(&mut self, from: Host, to: Host, lane: Lane) {
+        self.fold(b'L', from, (to.0 as u64) << 8 | lane as u64);
+        self.tell_of_two(from, to, "waits with what it says to");
+        self.network.hold(from, to, lane);
+    }
+
+    /// What is held one way between two places goes on.
+    pub fn let_go(&mut self, from: Host, to: Host) {
+        self.fold(b'G', from, to.0 as u64);
+        self.tell_of_two(from, to, "is heard again by");
+        self.on_network_change(|network, context| network.let_go(from, to, context));
+    }
+
+    /// All connections between two places are reset.
+    pub fn reset(&mut self, one: Host, other: Host) {
+        self.fold(b'R', one, other.0 as u64);
+        self.tell_of_two(one, other, "loses its connections with");
+        self.on_network_change(|network, context| network.reset(one, other, context));
     }
 
     fn tell_of_two(&mut self, from: Host, to: Host, text: &str) {
