@@ -104,6 +104,7 @@ pub(super) struct Total {
     simulated: Duration,
     events: u64,
     operations: (u64, u64),
+    unfinished: u64,
     faults: BTreeMap<&'static str, u64>,
     digest: Sha256,
     pub broken: Option<Outcome>,
@@ -141,6 +142,7 @@ impl Total {
         self.events += outcome.events;
         self.operations.0 += outcome.operations.0;
         self.operations.1 += outcome.operations.1;
+        self.unfinished += outcome.unfinished;
         for (kind, count) in &outcome.faults {
             *self.faults.entry(kind).or_default() += count;
         }
@@ -171,6 +173,9 @@ impl Total {
             "{} events; clients had {} operations answered, {} not",
             self.events, self.operations.0, self.operations.1
         )?;
+        if self.unfinished > 0 {
+            writeln!(out, "{} histories of objects were too wide to be judged", self.unfinished)?;
+        }
         let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         writeln!(out, "faults: {}", faults.join(", "))?;
         writeln!(out, "digest {}", hexadecimal(&self.digest.clone().finalize()))

@@ -12,6 +12,7 @@ mod counters;
 mod equal_copies;
 mod losses;
 mod never_back;
+mod objects;
 mod one_commander;
 mod registers;
 mod same_dictionary;
@@ -31,6 +32,7 @@ pub use counters::{Clash, Counted, Counters, judge as judge_counter};
 pub use equal_copies::{EqualCopies, unequal};
 pub use losses::Losses;
 pub use never_back::NeverBack;
+pub use objects::{Asked, Call, Came, Objects};
 pub use one_commander::OneCommander;
 pub use registers::{Contradiction, Kind, Operation, Registers, judge as judge_register};
 pub use same_dictionary::SameDictionary;
@@ -114,6 +116,8 @@ pub enum Fact<'a> {
     Operation(&'a Operation),
     /// A client's INCR was answered.
     Counted(&'a Counted),
+    /// A client has done something to an object.
+    Called(&'a Call),
     /// All nodes at one instant.
     Sample(&'a [View]),
     /// The same, after a time in which nothing was done to the mesh.
@@ -177,6 +181,11 @@ pub trait Checker: fmt::Debug {
     fn finish(&mut self) -> Result<(), String> {
         Ok(())
     }
+
+    /// What it could not judge, for that would have taken too long.
+    fn unfinished(&self) -> u64 {
+        0
+    }
 }
 
 /// A rule was broken.
@@ -217,6 +226,7 @@ impl Default for Checkers {
                 Box::<Bounded>::default(),
                 Box::<Shares>::default(),
                 Box::<Registers>::default(),
+                Box::<Objects>::default(),
             ],
             violation: None,
         }
@@ -245,6 +255,11 @@ impl Checkers {
     /// Notes a violation that a rule outside this list found.
     pub fn violate(&mut self, at: Time, checker: &'static str, what: String) {
         self.violation.get_or_insert(Violation { checker, at, what });
+    }
+
+    /// How many histories could not be judged, for that would have taken too long.
+    pub fn unfinished(&self) -> u64 {
+        self.all.iter().map(|checker| checker.unfinished()).sum()
     }
 
     /// The first violation, if there was one.

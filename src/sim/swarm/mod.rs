@@ -98,6 +98,8 @@ pub struct Outcome {
     pub faults: BTreeMap<&'static str, u64>,
     /// Operations of clients that were answered, and those that were not.
     pub operations: (u64, u64),
+    /// How many histories could not be judged, for that would have taken too long.
+    pub unfinished: u64,
     /// The first rule that was broken, if one was.
     pub violation: Option<Violation>,
     /// What happened, as far as it was asked for.
@@ -123,6 +125,7 @@ pub fn play(seed: u64, options: &Options) -> Outcome {
         events: world.trace.events(),
         faults: nemesis.counts(&world),
         operations: (answered, unanswered),
+        unfinished: world.checkers.unfinished(),
         violation: world.checkers.violation().cloned(),
         happenings: world.trace.take(),
     }
@@ -251,6 +254,7 @@ mod tests {
         for seed in 1..=8 {
             let outcome = play(seed, &options);
             assert_eq!(outcome.violation, None, "seed {seed}");
+            assert_eq!(outcome.unfinished, 0, "seed {seed}: not all was judged");
             assert!(outcome.operations.0 > 0, "seed {seed}: nobody was served");
             if seed <= 2 {
                 assert_eq!(play(seed, &options).digest, outcome.digest, "seed {seed} is not one run");
