@@ -30,7 +30,7 @@ use crate::sites::{self, Luck};
 use crate::types::{Incarnation, Instant, MeshId, NodeId, Now, RangeId};
 
 /// A write of a made-up client takes no more than this, and the last write may exceed a bound.
-const ONE_WRITE: usize = 1 << 10;
+const ONE_WRITE: usize = 3 << 10;
 
 /// What made-up clients store, with what is kept beside it and what is still to be freed, takes no more than this.
 const MEMORY: usize = 4 << 20;

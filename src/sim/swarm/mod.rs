@@ -50,8 +50,9 @@ const NODES: [usize; 12] = [3, 3, 3, 4, 4, 5, 5, 5, 6, 7, 8, 9];
 /// How many holders a mesh keeps, as often as each stands here.
 const COPIES: [u8; 6] = [1, 2, 2, 2, 3, 3];
 
-/// Of 100 operations of a client so many are none of registers.
-const OTHERS: u32 = 25;
+/// How the clients of a swarm work, but for the number of keys.
+const HABITS: Habits =
+    Habits { others: 20, objects: 35, long: 4, batches: 8, straight: 20, again: 50, ..Habits::PLAIN };
 
 /// What does not depend on the seed.
 #[derive(Clone, Debug)]
@@ -186,7 +187,7 @@ fn run(world: &mut World, nemesis: &mut Nemesis, options: &Options) {
     let keys = nemesis.draw_keys();
     for index in 0..options.clients {
         let at = Host(index % world.places.len());
-        world.add_client(Habits { keys, others: OTHERS, ..Habits::default() }, at);
+        world.add_client(Habits { keys, ..HABITS }, at);
     }
     let until = world.now() + options.harm;
     while world.now() < until && world.checkers.violation().is_none() {

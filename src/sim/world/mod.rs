@@ -23,7 +23,7 @@ pub use sight::Standing;
 pub use watch::{Deed, Watch};
 
 use super::checker::{Checkers, Fact};
-use super::client::Client;
+use super::client::{Client, Eras};
 use super::clock::Time;
 use super::network::{self, Host, Network, between};
 use super::node::{Mail, Node, Out, Room};
@@ -108,6 +108,7 @@ pub struct World {
     pub clients: Vec<Client>,
     /// Whether fault sites are on in processes that start.
     pub sites: bool,
+    eras: Eras,
     queue: Queue<Event>,
     names: BTreeMap<NodeId, String>,
     joiners: BTreeMap<u64, Joiner>,
@@ -132,6 +133,7 @@ impl World {
             places: Vec::new(),
             clients: Vec::new(),
             sites: false,
+            eras: Eras::default(),
             queue: Queue::default(),
             names: BTreeMap::new(),
             joiners: BTreeMap::new(),
