@@ -60,6 +60,8 @@ pub(super) struct Successor {
     pub stream: Option<Stream>,
     /// Streamings begun in this epoch.
     pub streamings: u32,
+    /// The newest of them of which it has surely seen the first part, which drops the copy that it had.
+    pub seen: u32,
 }
 
 impl Predecessor {
@@ -126,7 +128,13 @@ impl Successor {
             bind_at: Sequence(0),
             stream: None,
             streamings: 0,
+            seen: 0,
         }
+    }
+
+    /// Whether it may yet drop what it has, for a streaming whose first part is on its way to it.
+    fn may_drop(&self) -> bool {
+        self.seen < self.streamings
     }
 }
 
@@ -155,6 +163,9 @@ impl Holding {
     /// To the successor: is this the last you applied?
     pub(super) fn ask_successor(&mut self, ctx: &mut Context) {
         let Some(successor) = self.successor.as_mut().filter(|_| self.whole) else { return };
+        if successor.may_drop() {
+            return self.restart_stream(ctx);
+        }
         successor.in_step = false;
         successor.asked = Some(self.applied);
         let to = successor.node;
@@ -163,6 +174,12 @@ impl Holding {
 
     /// From the successor: this is the last write it applied.
     pub(super) fn on_hello(&mut self, applied: Stamp, refused: u32, ctx: &mut Context) {
+        let Some(successor) = &mut self.successor else { return };
+        successor.seen = successor.seen.max(refused.min(successor.streamings));
+        // G7: what it had when it said so it drops, once the first part of a newer streaming comes.
+        if successor.may_drop() {
+            return self.begin_stream(refused, ctx);
+        }
         let Some(successor) = &self.successor else { return };
         // A joiner to which nobody is bound yet may be given a whole copy whatever it has.
         let anew = !successor.serves && self.gate.is_none() && sites::fires(Site::StreamAnew);

@@ -108,7 +108,7 @@ impl Holding {
         self.restart_stream(ctx);
     }
 
-    fn restart_stream(&mut self, ctx: &mut Context) {
+    pub(super) fn restart_stream(&mut self, ctx: &mut Context) {
         self.drop_stream(ctx);
         let Some(successor) = &mut self.successor else { return };
         successor.in_step = false;
@@ -219,7 +219,9 @@ impl Holding {
 
     /// From a joiner: parts up to this one have arrived.
     pub(super) fn on_received(&mut self, streaming: u32, part: u32, ctx: &mut Context) {
-        let Some(stream) = self.successor.as_mut().and_then(|successor| successor.stream.as_mut()) else { return };
+        let Some(successor) = &mut self.successor else { return };
+        successor.seen = successor.seen.max(streaming.min(successor.streamings));
+        let Some(stream) = &mut successor.stream else { return };
         if stream.number != streaming || part >= stream.next_part || part < stream.received {
             return;
         }

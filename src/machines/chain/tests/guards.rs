@@ -108,6 +108,41 @@ fn g4_an_acknowledgement_of_a_former_life_is_not_counted() {
     assert!(world.nodes[&A].caught_up.iter().all(|(epoch, ..)| *epoch != world.chain().epoch));
 }
 
+/// A joiner whose source has begun to stream, and that has not seen the first part yet, says that it has all.
+fn acknowledged_before_the_first_part(then: impl FnOnce(&mut World, Epoch)) -> bool {
+    let mut world = World::chain_of(&[A], 2, 1);
+    world.at_once(A, "SET k v");
+    world.commit_join(B);
+    world.adopt(A);
+    let epoch = world.chain().epoch;
+    let unknown = stamp(epoch.0, 99);
+    forge(&mut world, B, A, epoch, ChainMessage::Hello { applied: unknown, refused: 0 });
+    assert_eq!(world.nodes[&A].store.transfers().streamings, 1);
+    then(&mut world, epoch);
+    let sequence = world.see(A).applied.sequence;
+    forge(&mut world, B, A, epoch, ChainMessage::Ack { sequence });
+    world.nodes[&A].caught_up.iter().any(|(of, ..)| *of == epoch)
+}
+
+#[test]
+fn g7_what_a_joiner_has_counts_only_once_it_has_seen_the_newest_streaming() {
+    assert!(!acknowledged_before_the_first_part(|_, _| {}));
+    // A Hello that was under way when the streaming began tells of the copy that the joiner is about to drop.
+    let hello = |refused| {
+        move |world: &mut World, epoch| {
+            let applied = world.see(A).applied;
+            forge(world, B, A, epoch, ChainMessage::Hello { applied, refused });
+        }
+    };
+    assert!(!acknowledged_before_the_first_part(hello(0)));
+    // The link breaks, and with it the streaming ends; its first part may come all the same, by the lane of its own.
+    assert!(!acknowledged_before_the_first_part(|world, _| {
+        world.tell(A, Input::LinkUp(B));
+    }));
+    // Who has seen it counts with what it has now.
+    assert!(acknowledged_before_the_first_part(hello(1)));
+}
+
 #[test]
 fn g6_stamps_are_compared_by_epoch_too() {
     let mut world = World::chain_of(&[A, B], 2, 2);
