@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use actix_rt::time::timeout;
 use bytes::BytesMut;
-use rand::RngCore;
-use rand::rngs::OsRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::lookup_host;
 
 use crate::actors::node::Node;
-use crate::io::sockets;
+use crate::io::streams::Stream;
 use crate::messages::peer::{Lane, PeerRefusal};
 use crate::types::NodeId;
 use crate::wire::handshake::{Called, Caller, Peer, Refused, Side, TIME_LIMIT};
@@ -58,8 +56,8 @@ impl CallError {
 pub struct Handshaken {
     /// Who is there.
     pub peer: Peer,
-    /// The socket.
-    pub stream: TcpStream,
+    /// The connection.
+    pub stream: Stream,
     /// What has come behind the handshake.
     pub heard: BytesMut,
 }
@@ -101,21 +99,16 @@ pub async fn call_at(
     to: Option<NodeId>,
     lane: Lane,
 ) -> Result<Handshaken, CallError> {
-    let stream = timeout(CONNECT, TcpStream::connect(address)).await.map_err(|_| CallError::Slow(CONNECT))??;
-    sockets::tune_peer(&stream, node.patience())?;
+    let stream = timeout(CONNECT, node.surroundings.connect(address)).await.map_err(|_| CallError::Slow(CONNECT))??;
+    stream.tune_peer(node.patience())?;
     timeout(TIME_LIMIT, greet(node, stream, to, lane)).await.map_err(|_| CallError::Slow(TIME_LIMIT))?
 }
 
-async fn greet(
-    node: &Arc<Node>,
-    mut stream: TcpStream,
-    to: Option<NodeId>,
-    lane: Lane,
-) -> Result<Handshaken, CallError> {
+async fn greet(node: &Arc<Node>, mut stream: Stream, to: Option<NodeId>, lane: Lane) -> Result<Handshaken, CallError> {
     let mut output = BytesMut::new();
     let mut input = BytesMut::with_capacity(512);
     let known = node.known();
-    let mut caller = Caller::new(&known, to, lane, nonce(), &mut output);
+    let mut caller = Caller::new(&known, to, lane, node.surroundings.random(), &mut output);
     loop {
         stream.write_all_buf(&mut output).await?;
         if stream.read_buf(&mut input).await? == 0 {
@@ -133,17 +126,17 @@ async fn greet(
 ///
 /// # Errors
 /// When one side refuses the other, or it takes too long.
-pub async fn answer(node: &Arc<Node>, stream: TcpStream) -> Result<Handshaken, CallError> {
-    sockets::tune_peer(&stream, node.patience())?;
+pub async fn answer(node: &Arc<Node>, stream: Stream) -> Result<Handshaken, CallError> {
+    stream.tune_peer(node.patience())?;
     timeout(TIME_LIMIT, be_greeted(node, stream)).await.map_err(|_| CallError::Slow(TIME_LIMIT))?
 }
 
-async fn be_greeted(node: &Arc<Node>, mut stream: TcpStream) -> Result<Handshaken, CallError> {
+async fn be_greeted(node: &Arc<Node>, mut stream: Stream) -> Result<Handshaken, CallError> {
     let mut output = BytesMut::new();
     let mut input = BytesMut::with_capacity(512);
     // As of one instant: both proofs sign what was known when the handshake began.
     let known = node.known();
-    let mut called = Called::new(nonce());
+    let mut called = Called::new(node.surroundings.random());
     loop {
         if stream.read_buf(&mut input).await? == 0 {
             return Err(CallError::HungUp);
@@ -159,10 +152,4 @@ async fn be_greeted(node: &Arc<Node>, mut stream: TcpStream) -> Result<Handshake
             }
         }
     }
-}
-
-fn nonce() -> [u8; 16] {
-    let mut nonce = [0; 16];
-    OsRng.fill_bytes(&mut nonce);
-    nonce
 }

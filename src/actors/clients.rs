@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::commands::view::{ClientInfo, ConnectionState, Door};
-use crate::io::clock;
 use crate::types::Instant;
 
 /// How many codes of errors are counted: those of a keyspace's commands are few, but a script could make up its own.
@@ -83,10 +82,9 @@ impl Client {
 }
 
 impl Clients {
-    /// One more.
-    pub fn enter(&self, from: SocketAddr, local: SocketAddr, door: Door) -> Arc<Client> {
+    /// One more, since now.
+    pub fn enter(&self, from: SocketAddr, local: SocketAddr, door: Door, since_ms: u64) -> Arc<Client> {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let since_ms = clock::now().wall_ms;
         let about = Mutex::new((ConnectionState::new(id, false), ""));
         let (active_ms, deadline) = (AtomicU64::new(since_ms), AtomicU64::new(0));
         let client = Arc::new(Client { id, from, local, door, since_ms, active_ms, deadline, about });

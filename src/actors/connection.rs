@@ -8,13 +8,11 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::actors::outbox::{Frame, Kind, Outbox, Taken};
 use crate::actors::postroom::Postroom;
 use crate::actors::switchboard::Heard;
-use crate::io::clock;
+use crate::io::streams::{Reader, Stream, Writer};
 use crate::messages::peer::Lane;
 use crate::types::{Incarnation, NodeId};
 use crate::wire::frame::{self, FrameError, Frames};
@@ -66,8 +64,8 @@ pub enum Ended {
 pub struct Connection {
     /// Who is at the other end.
     pub party: Party,
-    /// The socket.
-    pub stream: TcpStream,
+    /// Both directions.
+    pub stream: Stream,
     /// What came with the last bytes of the handshake, if anything did.
     pub heard: BytesMut,
     /// What is to leave.
@@ -79,7 +77,7 @@ pub struct Connection {
 impl Connection {
     /// Carries both directions until one breaks. Gives back the frames of which no byte has left.
     pub async fn carry(self, postroom: &Postroom) -> (Ended, Vec<Frame>) {
-        let (reader, writer) = self.stream.into_split();
+        let (reader, writer) = self.stream.split();
         let mut leaving = Leaving::default();
         let ended = tokio::select! {
             biased;
@@ -91,7 +89,7 @@ impl Connection {
 }
 
 async fn read(
-    mut reader: OwnedReadHalf,
+    mut reader: Reader,
     mut buffer: BytesMut,
     party: Party,
     postroom: &Postroom,
@@ -119,7 +117,7 @@ async fn read(
         buffer.reserve(READ);
         match reader.read_buf(&mut buffer).await {
             Ok(0) => return Ended::Closed,
-            Ok(_) => last.again(clock::now().instant),
+            Ok(_) => last.again(postroom.now()),
             Err(error) => return error.into(),
         }
     }
@@ -154,7 +152,7 @@ impl Leaving {
     }
 }
 
-async fn write(mut writer: OwnedWriteHalf, outbox: &Outbox, leaving: &mut Leaving) -> Ended {
+async fn write(mut writer: Writer, outbox: &Outbox, leaving: &mut Leaving) -> Ended {
     loop {
         let Taken::Frames(frames) = outbox.take(GULP).await else { return Ended::Overflow };
         leaving.load(frames);

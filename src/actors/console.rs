@@ -3,18 +3,17 @@
 //! One request a connection, a few hundred bytes, two seconds. Health is 200 when this node is on the roster, knows a
 //! commander and hears its workers, else 503 with the reasons.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, WrapFuture};
 use actix_rt::time::{sleep, timeout};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use crate::actors::node::Node;
 use crate::actors::telling;
+use crate::io::streams::{Listener, Stream};
 
 /// Requests that are answered at once.
 const AT_ONCE: usize = 16;
@@ -26,12 +25,12 @@ const REQUEST: usize = 4096;
 /// The actor at the console's door.
 pub struct Console {
     node: Arc<Node>,
-    listener: Option<TcpListener>,
+    listener: Option<Listener>,
 }
 
 impl Console {
     /// At this listener.
-    pub fn new(node: Arc<Node>, listener: TcpListener) -> Self {
+    pub fn new(node: Arc<Node>, listener: Listener) -> Self {
         Self { node, listener: Some(listener) }
     }
 }
@@ -45,8 +44,8 @@ impl Actor for Console {
     }
 }
 
-async fn listen(node: Arc<Node>, listener: TcpListener) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
+async fn listen(node: Arc<Node>, listener: Listener) {
+    let mut listener = match listener.open() {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the console's door cannot be watched"),
     };
@@ -67,7 +66,7 @@ async fn listen(node: Arc<Node>, listener: TcpListener) {
     }
 }
 
-async fn answer(node: &Node, mut stream: TcpStream) -> std::io::Result<()> {
+async fn answer(node: &Node, mut stream: Stream) -> std::io::Result<()> {
     let mut request = Vec::with_capacity(512);
     while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST {
         if stream.read_buf(&mut request).await? == 0 {

@@ -10,7 +10,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 
 use crate::actors::heartbeat::Begin;
 use crate::actors::node::Node;
-use crate::actors::post::{Desk, MAILBOX, Postman, deliver, offer};
+use crate::actors::post::{Desk, Postman, deliver, offer};
 use crate::actors::session::Session;
 use crate::actors::store::{Asker, Batch};
 use crate::machines::door::{self, Effect, Input};
@@ -18,6 +18,7 @@ use crate::machines::heartbeat;
 use crate::messages::client::{RelayMessage, Reply, Request};
 use crate::messages::heartbeat::Silence;
 use crate::messages::peer::PeerMessage;
+use crate::types::Now;
 
 impl Message for Input {
     type Result = ();
@@ -113,7 +114,7 @@ impl Actor for Door {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        context.set_mailbox_capacity(MAILBOX);
+        context.set_mailbox_capacity(self.node.surroundings.mailbox());
     }
 
     fn stopped(&mut self, _context: &mut Context<Self>) {
@@ -152,6 +153,10 @@ impl Handler<Input> for Door {
 
 impl Postman for Door {
     type Machine = door::Door;
+
+    fn now(&self) -> Now {
+        self.node.now()
+    }
 
     fn desk(&mut self) -> &mut Desk<Self::Machine> {
         &mut self.desk

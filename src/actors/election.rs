@@ -5,18 +5,18 @@
 //! delays what must wait for it, and no beacon.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
 
 use actix::{Actor, Addr, Context, Handler};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::actors::node::Node;
-use crate::actors::post::{Desk, MAILBOX, Postman, deliver, offer};
+use crate::actors::post::{Desk, Postman, deliver, offer};
 use crate::io::journal::Journal;
 use crate::machines::election::{self, Effect, Input};
 use crate::machines::{heartbeat, ownership};
 use crate::messages::election::Save;
 use crate::messages::peer::PeerMessage;
+use crate::types::Now;
 
 impl actix::Message for Input {
     type Result = ();
@@ -26,18 +26,14 @@ impl actix::Message for Input {
 pub struct Election {
     node: Arc<Node>,
     desk: Desk<election::Election>,
-    disk: Sender<Save>,
+    disk: UnboundedSender<Save>,
 }
 
 impl Election {
     /// With a machine that has been given what `journal` held.
     pub fn new(node: Arc<Node>, machine: election::Election, journal: Journal, me: Addr<Election>) -> Self {
-        let (disk, saves) = channel();
-        thread::Builder::new()
-            .name("disk".into())
-            .stack_size(256 * 1024)
-            .spawn(move || keep(journal, &saves, &me))
-            .expect("a thread can be had when the process starts");
+        let (disk, saves) = unbounded_channel();
+        node.surroundings.start_disk(Disk { journal, saves, election: me });
         Self { node, desk: Desk::new(machine), disk }
     }
 }
@@ -46,7 +42,7 @@ impl Actor for Election {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        context.set_mailbox_capacity(MAILBOX);
+        context.set_mailbox_capacity(self.node.surroundings.mailbox());
         self.wind(context);
     }
 
@@ -65,6 +61,10 @@ impl Handler<Input> for Election {
 
 impl Postman for Election {
     type Machine = election::Election;
+
+    fn now(&self) -> Now {
+        self.node.now()
+    }
 
     fn desk(&mut self) -> &mut Desk<Self::Machine> {
         &mut self.desk
@@ -105,15 +105,31 @@ impl Postman for Election {
     }
 }
 
-/// The disk thread: until nobody writes any more, or the disk fails.
-fn keep(mut journal: Journal, saves: &Receiver<Save>, election: &Addr<Election>) {
-    while let Ok(first) = saves.recv() {
-        let mut batch = vec![first];
-        batch.extend(saves.try_iter());
-        let highest = batch.iter().map(|save| save.number).max().expect("one at least");
-        match journal.write(&batch) {
-            Ok(()) => deliver(election, Input::Persisted(highest)),
-            Err(error) => return deliver(election, Input::DiskFailed(error.to_string())),
+/// What the disk does: makes writes stable, as long as there are any.
+pub struct Disk {
+    journal: Journal,
+    saves: UnboundedReceiver<Save>,
+    election: Addr<Election>,
+}
+
+impl Disk {
+    /// On a thread of its own, until nobody writes any more, or the disk fails.
+    pub fn keep(mut self) {
+        while let Some(first) = self.saves.blocking_recv() {
+            if self.write(first).is_err() {
+                return;
+            }
         }
+    }
+
+    /// Everything that waits, in one transaction. The election is told; an error, when nothing more can be written.
+    fn write(&mut self, first: Save) -> Result<(), ()> {
+        let mut batch = vec![first];
+        batch.extend(std::iter::from_fn(|| self.saves.try_recv().ok()));
+        let highest = batch.iter().map(|save| save.number).max().expect("one at least");
+        let written = self.journal.write(&batch);
+        let failed = written.as_ref().err().map(ToString::to_string);
+        deliver(&self.election, failed.map_or(Input::Persisted(highest), Input::DiskFailed));
+        written.map_err(drop)
     }
 }

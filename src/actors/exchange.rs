@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, Message};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-use crate::actors::link::Link;
+use crate::actors::link::{Address, Link};
 use crate::actors::node::Node;
 use crate::actors::outbox::{Bounds, Outbox, Standing};
 use crate::actors::switchboard::Lanes;
@@ -25,8 +25,8 @@ pub struct Roster(pub Arc<Published>);
 /// The actor that keeps the links.
 pub struct Exchange {
     node: Arc<Node>,
-    /// Where each linked peer listens; dropping it ends its links.
-    peers: BTreeMap<NodeId, watch::Sender<String>>,
+    /// Where each linked peer listens; without an address its links end.
+    peers: BTreeMap<NodeId, Arc<Address>>,
 }
 
 impl Exchange {
@@ -37,7 +37,7 @@ impl Exchange {
 
     fn link(&mut self, peer: NodeId, index: u16, address: &str) {
         tracing::debug!(%peer, at = address, "linking");
-        let (sender, receiver) = watch::channel(address.to_string());
+        let known = Arc::new(Address::new(address.to_string()));
         let lanes = Lanes {
             control: outbox(Lane::Control, Standing::Down),
             data: outbox(Lane::Data, Standing::Down),
@@ -49,20 +49,20 @@ impl Exchange {
                 node: self.node.clone(),
                 peer,
                 lane,
-                address: receiver.clone(),
+                address: known.clone(),
                 outbox: lanes.of(lane).clone(),
                 hurry: hurry.clone(),
             };
             match lane {
                 Lane::Control => drop(link.start()),
                 Lane::Data | Lane::Bulk => {
-                    let arbiters = &self.node.crew().arbiters;
-                    drop(Link::start_in_arbiter(&arbiters[usize::from(index) % arbiters.len()], |_| link));
+                    let threads = &self.node.crew().threads;
+                    drop(threads[usize::from(index) % threads.len()].start(|_| link));
                 }
             }
         }
         self.node.switchboard.link(peer, lanes, hurry);
-        self.peers.insert(peer, sender);
+        self.peers.insert(peer, known);
     }
 }
 
@@ -92,21 +92,15 @@ impl Handler<Roster> for Exchange {
         let gone: Vec<NodeId> = self.peers.keys().filter(|peer| !roster.contains_key(peer)).copied().collect();
         for peer in gone {
             self.node.switchboard.unlink(peer);
-            self.peers.remove(&peer);
+            if let Some(address) = self.peers.remove(&peer) {
+                address.set(None);
+            }
         }
         let me = self.node.me.id;
         for (peer, member) in roster.iter().filter(|(peer, _)| **peer != me) {
             let address = &member.node.addresses.peer;
             match self.peers.get(peer) {
-                Some(known) => {
-                    known.send_if_modified(|known| {
-                        let changed = known != address;
-                        if changed {
-                            known.clone_from(address);
-                        }
-                        changed
-                    });
-                }
+                Some(known) => known.set(Some(address)),
                 None => self.link(*peer, member.index, address),
             }
         }

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +19,10 @@ use crate::actors::clients::Client;
 use crate::actors::node::Node;
 use crate::actors::post::{deliver, offer};
 use crate::actors::session::{Overdue, Part, Session, Shelf};
+use crate::actors::surroundings::Thread;
 use crate::commands::errors;
 use crate::commands::view::Door;
-use crate::io::{clock, sockets};
+use crate::io::streams::{Listener, Parcel, Stream};
 use crate::messages::client::Reply;
 use crate::resp::{self, Protocol};
 
@@ -31,16 +32,16 @@ const ROUND: Duration = Duration::from_secs(1);
 /// The listeners of the clients' doors.
 pub struct Doors {
     /// The plain door.
-    pub plain: TcpListener,
+    pub plain: Listener,
     /// The cluster door.
-    pub cluster: TcpListener,
+    pub cluster: Listener,
 }
 
 /// A connection for a worker's gateway.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Accepted {
-    stream: TcpStream,
+    stream: Parcel,
     client: Arc<Client>,
 }
 
@@ -48,7 +49,7 @@ struct Accepted {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Open {
-    listeners: Vec<(TcpListener, Door)>,
+    listeners: Vec<(Listener, Door)>,
     gateways: Vec<Addr<Gateway>>,
 }
 
@@ -75,9 +76,9 @@ pub struct Gateway {
 impl Gateway {
     /// Starts one on each worker. Only when all are there, the first one opens the doors.
     pub fn start_all(node: &Arc<Node>, doors: Doors) {
-        let start = |(worker, arbiter)| {
+        let start = |(worker, thread): (usize, &Thread)| {
             let node = node.clone();
-            Gateway::start_in_arbiter(arbiter, move |_| Gateway {
+            thread.start(move |_| Gateway {
                 node,
                 worker,
                 sessions: BTreeMap::new(),
@@ -85,14 +86,14 @@ impl Gateway {
                 shelf: Rc::default(),
             })
         };
-        let gateways: Vec<Addr<Gateway>> = node.crew().arbiters.iter().enumerate().map(start).collect();
+        let gateways: Vec<Addr<Gateway>> = node.crew().threads.iter().enumerate().map(start).collect();
         node.set_gateways(gateways.clone());
         let listeners = vec![(doors.plain, Door::Plain), (doors.cluster, Door::Cluster)];
         deliver(&gateways[0], Open { listeners, gateways: gateways.clone() });
     }
 
     fn sweep(&mut self, context: &mut Context<Self>) {
-        let now = clock::now().instant;
+        let now = self.node.now().instant;
         for (client, session) in self.sessions.values() {
             if client.deadline().is_some_and(|deadline| deadline <= now) {
                 offer(session, Overdue);
@@ -105,8 +106,8 @@ impl Gateway {
     }
 }
 
-async fn listen(node: Arc<Node>, listener: TcpListener, kind: Door, gateways: Vec<Addr<Gateway>>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
+async fn listen(node: Arc<Node>, listener: Listener, kind: Door, gateways: Vec<Addr<Gateway>>) {
+    let mut listener = match listener.open() {
         Ok(listener) => listener,
         Err(error) => return node.end_by_error(format!("a clients' door cannot be watched: {error}")),
     };
@@ -125,8 +126,8 @@ async fn listen(node: Arc<Node>, listener: TcpListener, kind: Door, gateways: Ve
             continue;
         }
         let local = stream.local_addr().unwrap_or(from);
-        let Ok(stream) = stream.into_std() else { continue };
-        let client = node.clients.enter(from, local, kind);
+        let Ok(stream) = stream.pack() else { continue };
+        let client = node.clients.enter(from, local, kind, node.now().wall_ms);
         let gateway = &gateways[(client.id % gateways.len() as u64) as usize];
         deliver(gateway, Accepted { stream, client });
     }
@@ -144,7 +145,7 @@ fn refusal(node: &Node, from: SocketAddr) -> Option<Reply> {
     (!open).then(errors::protected)
 }
 
-async fn turn_away(mut stream: tokio::net::TcpStream, refusal: Reply) {
+async fn turn_away(mut stream: Stream, refusal: Reply) {
     let mut output = bytes::BytesMut::new();
     resp::encode(&refusal, Protocol::Resp2, &mut output);
     let _ = stream.write_all(&output).await;
@@ -155,7 +156,7 @@ impl Actor for Gateway {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        context.set_mailbox_capacity(4096);
+        context.set_mailbox_capacity(self.node.surroundings.mailbox());
     }
 
     fn stopped(&mut self, _context: &mut Context<Self>) {
@@ -180,7 +181,7 @@ impl Handler<Accepted> for Gateway {
 
     fn handle(&mut self, accepted: Accepted, context: &mut Context<Self>) {
         let Accepted { stream, client } = accepted;
-        let stream = sockets::tune_client(&stream).and_then(|()| tokio::net::TcpStream::from_std(stream));
+        let stream = stream.unpack().and_then(|stream| stream.tune_client().map(|()| stream));
         let stream = match stream {
             Ok(stream) => stream,
             Err(error) => {

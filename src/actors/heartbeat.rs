@@ -9,12 +9,11 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 
 use crate::actors::node::Node;
-use crate::actors::post::{Desk, MAILBOX, Postman, deliver, offer};
-use crate::io::clock;
+use crate::actors::post::{Desk, Postman, deliver, offer};
 use crate::machines::heartbeat::{self, Effect, Input};
 use crate::machines::{door, election, ownership, store};
 use crate::messages::peer::PeerMessage;
-use crate::types::Instant;
+use crate::types::{Instant, Now};
 
 impl Message for Input {
     type Result = ();
@@ -50,13 +49,13 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// With a machine that has heard nothing yet.
     pub fn new(node: Arc<Node>, machine: heartbeat::Heartbeat) -> Self {
-        let well = vec![clock::now().instant; node.workers];
+        let well = vec![node.now().instant; node.workers];
         Self { node, desk: Desk::new(machine), well, ailing: Vec::new() }
     }
 
     /// Asks the workers how they are, and tells the machine when that has changed.
     fn on_round(&mut self, context: &mut Context<Self>) {
-        let now = clock::now().instant;
+        let now = self.node.now().instant;
         self.node.clients.measure(now);
         let timing = self.node.timing();
         let patience = timing.failure_timeout * 2;
@@ -85,7 +84,7 @@ impl Actor for Heartbeat {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        context.set_mailbox_capacity(MAILBOX);
+        context.set_mailbox_capacity(self.node.surroundings.mailbox());
     }
 
     fn stopped(&mut self, _context: &mut Context<Self>) {
@@ -106,7 +105,7 @@ impl Handler<Well> for Heartbeat {
     type Result = ();
 
     fn handle(&mut self, well: Well, _context: &mut Context<Self>) {
-        self.well[well.worker] = clock::now().instant;
+        self.well[well.worker] = self.node.now().instant;
     }
 }
 
@@ -120,6 +119,10 @@ impl Handler<Input> for Heartbeat {
 
 impl Postman for Heartbeat {
     type Machine = heartbeat::Heartbeat;
+
+    fn now(&self) -> Now {
+        self.node.now()
+    }
 
     fn desk(&mut self) -> &mut Desk<Self::Machine> {
         &mut self.desk

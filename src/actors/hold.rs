@@ -13,7 +13,6 @@ use std::time::Duration;
 use actix_rt::time::timeout;
 
 use crate::actors::node::Node;
-use crate::io::clock;
 use crate::types::{Instant, NodeId};
 
 /// The longest that a map is held: clients give up on it after a second.
@@ -52,7 +51,7 @@ impl Lost {
         let heads = |peer: NodeId| {
             published.dictionary.ranges().any(|(_, chain)| chain.head().is_some_and(|head| head.node == peer))
         };
-        let now = clock::now().instant;
+        let now = node.now().instant;
         let recent = since.into_iter().filter(|(peer, at)| now < *at + longest && heads(*peer));
         recent.map(|(_, at)| at + longest).max()
     }
@@ -74,10 +73,11 @@ impl Hold {
 
     /// Waits as long as it should be.
     pub async fn over(self, node: &Node) {
-        let mut changes = node.changes();
-        while let Some(until) = node.lost.until(node) {
-            let step = until.since(clock::now().instant).min(Duration::from_millis(50));
-            let _ = timeout(step, changes.changed()).await;
+        loop {
+            let changed = node.changed();
+            let Some(until) = node.lost.until(node) else { return };
+            let step = until.since(node.now().instant).min(Duration::from_millis(50));
+            let _ = timeout(step, changed).await;
         }
     }
 }

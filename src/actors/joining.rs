@@ -18,6 +18,7 @@ use crate::actors::supervisor::{Joined, Supervisor};
 use crate::machines::joining::{self, Effect, Input};
 use crate::messages::ownership::{JoinAnswer, JoinMessage};
 use crate::messages::peer::{Lane, PeerRefusal};
+use crate::types::Now;
 use crate::wire::frame::{self, Frames};
 
 /// How long an answer may take; the commander commits an admission before it answers.
@@ -59,6 +60,10 @@ impl Handler<Input> for Joining {
 
 impl Postman for Joining {
     type Machine = joining::Joining;
+
+    fn now(&self) -> Now {
+        self.node.now()
+    }
 
     fn desk(&mut self) -> &mut Desk<Self::Machine> {
         &mut self.desk

@@ -5,12 +5,12 @@
 //! waited goes back to the doors, and it tries again with growing pauses, a second at most; a call from the peer ends a pause.
 //! Stores and doors hear of each break and of each new connection of the data lanes, in this order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use actix_rt::time::sleep;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::actors::calling::{CallError, Handshaken, call, call_at};
 use crate::actors::connection::{Connection, Ended, Party};
@@ -19,7 +19,6 @@ use crate::actors::outbox::{Frame, Kind, Outbox, Standing};
 use crate::actors::post::deliver;
 use crate::actors::postroom::Postroom;
 use crate::actors::switchboard::Heard;
-use crate::io::clock;
 use crate::machines::{door, heartbeat, store};
 use crate::messages::peer::Lane;
 use crate::types::NodeId;
@@ -30,6 +29,56 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_
 /// A bulk connection that has had nothing to say for so long is given up.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// Where a peer listens, by the roster, for those who keep its links. They are woken in the order in which they wait.
+#[derive(Debug)]
+pub struct Address {
+    place: Mutex<Option<String>>,
+    changed: Notify,
+}
+
+impl Address {
+    /// There.
+    pub fn new(place: String) -> Self {
+        Self { place: Mutex::new(Some(place)), changed: Notify::new() }
+    }
+
+    /// There from now on, or nowhere: the peer is off the roster.
+    pub fn set(&self, place: Option<&str>) {
+        let mut known = self.lock();
+        if known.as_deref() != place {
+            *known = place.map(str::to_owned);
+            drop(known);
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn now(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    async fn none(&self) {
+        self.until(|place| place.is_none()).await;
+    }
+
+    async fn other_than(&self, known: &str) {
+        self.until(|place| place != Some(known)).await;
+    }
+
+    async fn until(&self, is: impl Fn(Option<&str>) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if is(self.lock().as_deref()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One lane to one peer.
 pub struct Link {
     /// This node.
@@ -38,8 +87,8 @@ pub struct Link {
     pub peer: NodeId,
     /// Which lane.
     pub lane: Lane,
-    /// Where it listens, by the roster; closed when the peer is off it.
-    pub address: watch::Receiver<String>,
+    /// Where it listens.
+    pub address: Arc<Address>,
     /// What is to be said.
     pub outbox: Arc<Outbox>,
     /// The peer has called us: it is there.
@@ -55,6 +104,7 @@ impl Actor for Link {
             peer: self.peer,
             lane: self.lane,
             address: self.address.clone(),
+            dialled: String::new(),
             outbox: self.outbox.clone(),
             hurry: self.hurry.clone(),
             stood: false,
@@ -70,7 +120,9 @@ struct Line {
     node: Arc<Node>,
     peer: NodeId,
     lane: Lane,
-    address: watch::Receiver<String>,
+    address: Arc<Address>,
+    /// Where it was last dialled.
+    dialled: String,
     outbox: Arc<Outbox>,
     hurry: Arc<Notify>,
     /// Whether a connection stood before this attempt.
@@ -86,11 +138,10 @@ impl Line {
     async fn keep(mut self) {
         let mut pause = PAUSES.0;
         loop {
-            let mut address = self.address.clone();
-            let off_the_roster = async { while address.changed().await.is_ok() {} };
+            let address = self.address.clone();
             let ended = tokio::select! {
                 biased;
-                () = off_the_roster => true,
+                () = address.none() => true,
                 () = self.once(&mut pause) => false,
             };
             if ended {
@@ -109,14 +160,14 @@ impl Line {
         } else {
             self.outbox.stand(Standing::Dialling);
         }
-        let address = self.address.borrow_and_update().clone();
-        match self.dial(&address).await {
+        self.dialled = self.address.now().unwrap_or_default();
+        match self.dial(&self.dialled).await {
             Ok(handshaken) => {
                 *pause = PAUSES.0;
                 self.converse(handshaken).await;
             }
             Err(error) => {
-                self.on_failure(&address, &error);
+                self.on_failure(&error);
                 self.pause(*pause).await;
                 *pause = (*pause * 2).min(PAUSES.1);
             }
@@ -143,15 +194,14 @@ impl Line {
         if self.lane == Lane::Data || std::mem::take(&mut self.lost) {
             self.tell_up();
         }
-        let last = Arc::new(Heard::new(clock::now().instant));
+        let last = Arc::new(Heard::new(self.node.now().instant));
         let connection = Connection { party, stream, heard, outbox: self.outbox.clone(), last };
         let postroom = Postroom::new(self.node.clone());
-        let mut address = self.address.clone();
         let outlived = self.node.clone().outlived(party);
         let (why, mut untouched) = tokio::select! {
             biased;
             carried = connection.carry(&postroom) => carried,
-            _ = address.changed() => (Ended::Outlived, Vec::new()),
+            () = self.address.other_than(&self.dialled) => (Ended::Outlived, Vec::new()),
             () = outlived => (Ended::Outlived, Vec::new()),
             () = self.idle() => (Ended::Idle, Vec::new()),
         };
@@ -177,7 +227,7 @@ impl Line {
         }
     }
 
-    fn on_failure(&mut self, address: &str, error: &CallError) {
+    fn on_failure(&mut self, error: &CallError) {
         let waiting = self.outbox.stand(Standing::Down);
         let lost = waiting.iter().any(|frame| frame.kind == Kind::InOrder);
         self.give_back(waiting);
@@ -190,7 +240,7 @@ impl Line {
         }
         let cause = error.to_string();
         if self.lane == Lane::Control && self.said.as_ref() != Some(&cause) {
-            tracing::info!(peer = %self.node.name_of(self.peer), at = address, "no link: {cause}");
+            tracing::info!(peer = %self.node.name_of(self.peer), at = self.dialled, "no link: {cause}");
             self.said = Some(cause);
         }
         if let Some(refusal) = error.against_us() {
@@ -201,7 +251,7 @@ impl Line {
     async fn pause(&mut self, pause: Duration) {
         tokio::select! {
             biased;
-            _ = self.address.changed() => {}
+            () = self.address.other_than(&self.dialled) => {}
             () = self.hurry.notified() => {}
             () = sleep(pause) => {} // not a guess: the pause between two calls
         }
@@ -240,7 +290,7 @@ impl Line {
         }
         let crew = self.node.crew();
         if self.lane == Lane::Data {
-            self.node.lost.broke(self.peer, clock::now().instant);
+            self.node.lost.broke(self.peer, self.node.now().instant);
             for door in &crew.doors {
                 deliver(door, door::Input::LinkDown(self.peer));
             }

@@ -31,6 +31,7 @@ mod reception;
 mod session;
 mod store;
 mod supervisor;
+mod surroundings;
 mod switchboard;
 mod telling;
 
@@ -41,8 +42,10 @@ use actix::{Actor, System};
 
 use crate::io::journal::Journal;
 use crate::io::sockets;
+use crate::io::streams::Listener;
 use crate::settings::Settings;
 use supervisor::{Ending, Listeners, Premises, Supervisor};
+use surroundings::Surroundings;
 
 /// Files and connections that a node needs besides its clients': to its peers, of the journal, of the runtimes.
 const FILES_BESIDES: u64 = 256;
@@ -100,7 +103,8 @@ fn end_on_panic() {
 /// What must be had before anything is done: the doors first, since a port in use says that another node runs here.
 fn open(settings: Settings) -> Result<Premises, String> {
     let bind = |key: &str, address: std::net::SocketAddr| {
-        sockets::listen(&address.to_string()).map_err(|error| format!("{key} = {address}: {error}"))
+        let listener = sockets::listen(&address.to_string()).map_err(|error| format!("{key} = {address}: {error}"));
+        listener.map(Listener::Socket)
     };
     let doors = Listeners {
         plain: bind("client.listen", settings.client.listen)?,
@@ -109,5 +113,5 @@ fn open(settings: Settings) -> Result<Premises, String> {
         console: bind("console.listen", settings.console.listen)?,
     };
     let journal = Journal::open(&settings.node.data_dir).map_err(|error| error.to_string())?;
-    Ok(Premises { settings, journal, doors })
+    Ok(Premises { settings, surroundings: Surroundings::Machine, journal, doors })
 }

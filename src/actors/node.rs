@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use actix::Addr;
-use actix_rt::ArbiterHandle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::actors::clients::Clients;
 use crate::actors::connection::Party;
@@ -25,9 +25,9 @@ use crate::actors::ownership::Ownership;
 use crate::actors::post::offer;
 use crate::actors::store::Store;
 use crate::actors::supervisor::{End, Ending, Supervisor};
+use crate::actors::surroundings::{Surroundings, Thread};
 use crate::actors::switchboard::Switchboard;
 use crate::commands::view::Identity;
-use crate::io::clock;
 use crate::machines::chronicle::Chronicle;
 use crate::machines::election::Published;
 use crate::machines::heartbeat::Adoption;
@@ -36,7 +36,7 @@ use crate::messages::events::{Event, EventKind};
 use crate::messages::ownership::Candidate;
 use crate::messages::peer::{PeerMessage, PeerRefusal};
 use crate::settings::Settings;
-use crate::types::{Incarnation, Instant, MeshId, NodeId, Timing, Version};
+use crate::types::{Incarnation, Instant, MeshId, NodeId, Now, Timing, Version};
 use crate::wire::handshake::Known;
 
 /// The actors that others speak to.
@@ -53,7 +53,7 @@ pub struct Crew {
     /// One a worker.
     pub doors: Vec<Addr<Door>>,
     /// The threads of the workers.
-    pub arbiters: Vec<ArbiterHandle>,
+    pub threads: Vec<Thread>,
 }
 
 /// What the keyspaces of a worker take.
@@ -81,6 +81,8 @@ pub struct Tally {
 pub struct Node {
     /// What its operator wants.
     pub settings: Settings,
+    /// Where it is.
+    pub surroundings: Surroundings,
     /// As it presents itself.
     pub me: Candidate,
     /// Threads with a store and a door each.
@@ -112,25 +114,32 @@ pub struct Node {
     published: RwLock<Option<Arc<Published>>>,
     /// What stores and doors go by.
     adopted: RwLock<Option<Arc<Published>>>,
-    /// Rises with `published`, for those who wait for a change.
-    changes: watch::Sender<Version>,
+    /// Told after each change of `published` and `adopted`.
+    changed: Notify,
     /// Since when each peer has answered that another process has our id.
     doubted: Mutex<Option<Instant>>,
 }
 
 impl Node {
     /// One that knows nothing of any mesh yet.
-    pub fn new(settings: Settings, me: Candidate, workers: usize, supervisor: Addr<Supervisor>) -> Self {
+    pub fn new(
+        settings: Settings,
+        surroundings: Surroundings,
+        me: Candidate,
+        workers: usize,
+        supervisor: Addr<Supervisor>,
+    ) -> Self {
         let identity = Arc::new(identity(&settings, &me));
         Self {
+            started: surroundings.now().instant,
             settings,
+            surroundings,
             clients: Clients::default(),
             tallies: (0..workers).map(|_| Tally::default()).collect(),
             lost: Lost::default(),
             identity,
             me,
             workers,
-            started: clock::now().instant,
             switchboard: Switchboard::default(),
             chronicle: Mutex::new(Chronicle::default()),
             happened: Notify::new(),
@@ -143,9 +152,14 @@ impl Node {
             mesh: OnceLock::new(),
             published: RwLock::new(None),
             adopted: RwLock::new(None),
-            changes: watch::Sender::new(Version(0)),
+            changed: Notify::new(),
             doubted: Mutex::new(None),
         }
+    }
+
+    /// This instant, as this node sees it.
+    pub fn now(&self) -> Now {
+        self.surroundings.now()
     }
 
     /// The actors know each other from here on.
@@ -237,7 +251,7 @@ impl Node {
     /// This is agreed now.
     pub fn publish(&self, published: &Arc<Published>) {
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Some(published.clone());
-        self.changes.send_replace(published.dictionary.version);
+        self.changed.notify_waiters();
     }
 
     /// What is agreed, as far as this node knows.
@@ -248,7 +262,7 @@ impl Node {
     /// Stores and doors go by this now.
     pub fn adopt(&self, adoption: &Adoption) {
         *self.adopted.write().unwrap_or_else(PoisonError::into_inner) = Some(adoption.published.clone());
-        self.changes.send_replace(adoption.published.dictionary.version);
+        self.changed.notify_waiters();
     }
 
     /// What people and clients are told: what stores and doors go by, which may hold news of a commander that peers
@@ -258,9 +272,9 @@ impl Node {
         adopted.or_else(|| self.published())
     }
 
-    /// Hears of each change of what is agreed.
-    pub fn changes(&self) -> watch::Receiver<Version> {
-        self.changes.subscribe()
+    /// The next change of what is agreed, or of what is gone by, from this call on.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     /// The mesh's times, or this node's own while no mesh is known.
@@ -296,20 +310,18 @@ impl Node {
 
     /// Who has been heard over a control connection within the last failure_timeout.
     fn living(&self) -> BTreeMap<NodeId, Incarnation> {
-        let since = clock::now().instant - self.timing().failure_timeout;
+        let since = self.now().instant - self.timing().failure_timeout;
         self.switchboard.heard_since(since)
     }
 
     /// Waits until the roster says that this life of a node is over: another has begun, or the node was removed.
     pub async fn outlived(self: Arc<Self>, party: Party) {
-        let mut changes = self.changes.subscribe();
         loop {
+            let changed = self.changed();
             if self.is_outlived(party) {
                 return;
             }
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
+            changed.await;
         }
     }
 
@@ -337,7 +349,7 @@ impl Node {
             }
             _ => tracing::info!(term = event.term.0, version = event.version.0, "{}", event.text),
         }
-        self.chronicle.lock().unwrap_or_else(PoisonError::into_inner).record(clock::now(), event);
+        self.chronicle.lock().unwrap_or_else(PoisonError::into_inner).record(self.now(), event);
         self.happened.notify_waiters();
     }
 
@@ -363,7 +375,7 @@ impl Node {
     /// Right after a quick restart a peer may still hear our former life. Only one that is said to live on for long is a
     /// double.
     fn on_double(&self, refusal: &PeerRefusal) {
-        let now = clock::now().instant;
+        let now = self.now().instant;
         let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
         let patience = self.timing().failure_timeout * 4;
         match *doubted {

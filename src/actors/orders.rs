@@ -15,7 +15,6 @@ use crate::actors::node::Node;
 use crate::actors::ownership::{Ordering, Verifying};
 use crate::actors::post::offer;
 use crate::commands::mesh;
-use crate::io::clock;
 use crate::messages::client::Reply;
 use crate::messages::ownership::Order;
 use crate::types::RangeId;
@@ -52,7 +51,7 @@ pub fn with_view<T>(node: &Node, tell: impl FnOnce(&mesh::View<'_>) -> T) -> T {
     }
     let asking: &[String] = if node.mesh().is_none() { &node.settings.mesh.join } else { &[] };
     tell(&mesh::View {
-        now: clock::now(),
+        now: node.now(),
         me: &node.me,
         published: published.as_deref(),
         leases: None,

@@ -8,14 +8,14 @@ use tokio::sync::oneshot;
 
 use crate::actors::heartbeat::Begin;
 use crate::actors::node::Node;
-use crate::actors::post::{Desk, MAILBOX, Postman, deliver};
+use crate::actors::post::{Desk, Postman, deliver};
 use crate::actors::supervisor::Ending;
 use crate::machines::ownership::{self, Effect, Input};
 use crate::machines::{election, store};
 use crate::messages::ownership::{Candidate, JoinAnswer, Order};
 use crate::messages::peer::PeerMessage;
 use crate::messages::status::Verification;
-use crate::types::RangeId;
+use crate::types::{Now, RangeId};
 
 impl Message for Input {
     type Result = ();
@@ -105,7 +105,7 @@ impl Actor for Ownership {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        context.set_mailbox_capacity(MAILBOX);
+        context.set_mailbox_capacity(self.node.surroundings.mailbox());
     }
 
     fn stopped(&mut self, _context: &mut Context<Self>) {
@@ -167,6 +167,10 @@ impl Handler<Verifying> for Ownership {
 
 impl Postman for Ownership {
     type Machine = ownership::Ownership;
+
+    fn now(&self) -> Now {
+        self.node.now()
+    }
 
     fn desk(&mut self) -> &mut Desk<Self::Machine> {
         &mut self.desk

@@ -16,9 +16,8 @@ use std::time::Duration;
 use actix::dev::{MessageResponse, ToEnvelope};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, SpawnHandle};
 
-use crate::io::clock;
 use crate::machines::Machine;
-use crate::types::Instant;
+use crate::types::{Instant, Now};
 
 /// Messages that wait in the mailbox of a postman before [`offer`] fails.
 pub const MAILBOX: usize = 4096;
@@ -48,6 +47,9 @@ pub trait Postman: Actor<Context = Context<Self>> {
     /// What decides.
     type Machine: Machine<Input: Debug, Effect: Debug> + 'static;
 
+    /// What time it is.
+    fn now(&self) -> Now;
+
     /// Where it sits.
     fn desk(&mut self) -> &mut Desk<Self::Machine>;
 
@@ -63,8 +65,9 @@ pub trait Postman: Actor<Context = Context<Self>> {
     /// Tells the machine, and carries out what follows.
     fn tell(&mut self, input: <Self::Machine as Machine>::Input, context: &mut Context<Self>) {
         tracing::trace!(target: "keyval::steps", ?input);
+        let now = self.now();
         let mut effects = std::mem::take(&mut self.desk().effects);
-        self.desk().machine.step(clock::now(), input, &mut effects);
+        self.desk().machine.step(now, input, &mut effects);
         for effect in effects.drain(..) {
             tracing::trace!(target: "keyval::steps", ?effect);
             self.perform(effect, context);
@@ -85,17 +88,18 @@ pub trait Postman: Actor<Context = Context<Self>> {
             }
             None => {}
         }
-        let wait = deadline.since(clock::now().instant);
+        let wait = deadline.since(self.now().instant);
         let handle = context.run_later(wait.max(Duration::from_millis(1)), Self::on_timer);
-        desk.timer = Some((deadline, handle));
+        self.desk().timer = Some((deadline, handle));
     }
 
     /// The timer has fired.
     fn on_timer(&mut self, context: &mut Context<Self>) {
+        let now = self.now().instant;
         let desk = self.desk();
         desk.timer = None;
         match desk.machine.deadline() {
-            Some(deadline) if deadline <= clock::now().instant => self.tell(Self::timer(), context),
+            Some(deadline) if deadline <= now => self.tell(Self::timer(), context),
             // The deadline has moved since.
             _ => self.wind(context),
         }

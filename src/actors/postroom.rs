@@ -20,6 +20,7 @@ use crate::machines::{door, election, heartbeat, ownership, store};
 use crate::messages::chain::ChainFrame;
 use crate::messages::client::RelayMessage;
 use crate::messages::peer::PeerMessage;
+use crate::types::Instant;
 
 /// How long what came waits for room in a mailbox.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -34,6 +35,11 @@ impl Postroom {
     /// The one of this node.
     pub fn new(node: Arc<Node>) -> Self {
         Self { node }
+    }
+
+    /// This instant, as this node sees it.
+    pub fn now(&self) -> Instant {
+        self.node.now().instant
     }
 
     /// Brings a message to whom it concerns. False: it could not be, and may not be lost.

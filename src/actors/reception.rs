@@ -3,7 +3,6 @@
 //! A stranger is told why it is not heard, and closed. One that belongs to no mesh may ask to join, once, and is closed after
 //! the answer. All others deliver until their connection breaks, their life is over, or the roster drops them.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFutu
 use actix_rt::time::{sleep, timeout};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::actors::calling::{CallError, Handshaken, answer};
@@ -23,7 +21,7 @@ use crate::actors::ownership::AskToJoin;
 use crate::actors::post::{deliver, offer};
 use crate::actors::postroom::Postroom;
 use crate::actors::switchboard::{Call, Heard};
-use crate::io::clock;
+use crate::io::streams::{Listener, Stream};
 use crate::machines::store;
 use crate::messages::ownership::{JoinAnswer, JoinMessage};
 use crate::messages::peer::Lane;
@@ -39,12 +37,12 @@ const ADMITTING: Duration = Duration::from_secs(5);
 /// The actor at the peer door.
 pub struct Reception {
     node: Arc<Node>,
-    listener: Option<TcpListener>,
+    listener: Option<Listener>,
 }
 
 impl Reception {
     /// At this listener.
-    pub fn new(node: Arc<Node>, listener: TcpListener) -> Self {
+    pub fn new(node: Arc<Node>, listener: Listener) -> Self {
         Self { node, listener: Some(listener) }
     }
 }
@@ -63,8 +61,8 @@ impl Actor for Reception {
     }
 }
 
-async fn listen(node: Arc<Node>, listener: TcpListener) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
+async fn listen(node: Arc<Node>, listener: Listener) {
+    let mut listener = match listener.open() {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the peer door cannot be watched"),
     };
@@ -126,7 +124,7 @@ async fn welcome(node: &Arc<Node>, caller: Handshaken) -> Result<(), CallError> 
     Ok(())
 }
 
-async fn ask(stream: &mut TcpStream, heard: &mut BytesMut) -> Result<Option<JoinMessage>, CallError> {
+async fn ask(stream: &mut Stream, heard: &mut BytesMut) -> Result<Option<JoinMessage>, CallError> {
     loop {
         match Frames::new(HANDSHAKE_LIMIT).next(heard) {
             Ok(Some(frame)) => return Ok(frame::join_message(&frame).ok()),
@@ -147,14 +145,14 @@ fn see_to_its_thread(node: Arc<Node>, caller: Handshaken) {
         actix_rt::spawn(attend(node, party, stream, heard));
         return;
     }
-    let stream = match stream.into_std() {
+    let stream = match stream.pack() {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "a peer's connection was lost on its way to a worker"),
     };
-    let arbiters = &node.crew().arbiters;
-    let worker = arbiters[(party.node.0 % arbiters.len() as u64) as usize].clone();
+    let threads = &node.crew().threads;
+    let worker = threads[(party.node.0 % threads.len() as u64) as usize].clone();
     worker.spawn(async move {
-        match TcpStream::from_std(stream) {
+        match stream.unpack() {
             Ok(stream) => attend(node, party, stream, heard).await,
             Err(error) => tracing::warn!(%error, "a peer's connection was lost on its way to a worker"),
         }
@@ -162,9 +160,9 @@ fn see_to_its_thread(node: Arc<Node>, caller: Handshaken) {
 }
 
 /// Hears a peer until its connection ends.
-async fn attend(node: Arc<Node>, party: Party, stream: TcpStream, heard: BytesMut) {
+async fn attend(node: Arc<Node>, party: Party, stream: Stream, heard: BytesMut) {
     let back = outbox(party.lane, Standing::Up);
-    let last = Arc::new(Heard::new(clock::now().instant));
+    let last = Arc::new(Heard::new(node.now().instant));
     let call = Call { incarnation: party.incarnation, back: back.clone(), heard: last.clone() };
     node.switchboard.called(party.node, party.lane, call);
     tell_stores(&node, party, store::Input::LinkUp);

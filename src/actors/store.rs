@@ -15,14 +15,13 @@ use crate::actors::door::Door;
 use crate::actors::heartbeat::{AreYouWell, Begin, Well};
 use crate::actors::node::Node;
 use crate::actors::outbox::Outbox;
-use crate::actors::post::{Desk, MAILBOX, Postman, deliver, offer};
+use crate::actors::post::{Desk, Postman, deliver, offer};
 use crate::actors::switchboard;
-use crate::io::clock;
 use crate::machines::store::{self, Effect, Input, Transfers};
 use crate::machines::{door, ownership};
 use crate::messages::client::{Outcome, RelayMessage, Request};
 use crate::messages::peer::PeerMessage;
-use crate::types::{Instant, NodeId, RangeId};
+use crate::types::{Instant, NodeId, Now, RangeId};
 
 impl Message for Input {
     type Result = ();
@@ -117,7 +116,7 @@ impl Store {
 
     /// Counts what is held, for `INFO`.
     fn count(&self) {
-        let now = clock::now().instant;
+        let now = self.node.now().instant;
         if now.since(self.counted.get()) < COUNTING {
             return;
         }
@@ -198,7 +197,7 @@ impl Actor for Store {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        context.set_mailbox_capacity(MAILBOX);
+        context.set_mailbox_capacity(self.node.surroundings.mailbox());
     }
 
     fn stopped(&mut self, _context: &mut Context<Self>) {
@@ -249,6 +248,10 @@ impl Handler<Input> for Store {
 
 impl Postman for Store {
     type Machine = store::Store;
+
+    fn now(&self) -> Now {
+        self.node.now()
+    }
 
     fn desk(&mut self) -> &mut Desk<Self::Machine> {
         &mut self.desk

@@ -6,16 +6,11 @@
 //! peers' data lanes. An actor that holds a machine is not started anew when it ends by an error: what it knew is gone, and
 //! the mesh has a rule for nodes that start anew. So the process ends, and what runs it starts it again.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, System, WrapFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Message, WrapFuture};
 use actix_rt::time::{sleep, timeout};
-use actix_rt::{Arbiter, ArbiterHandle};
-use rand::RngCore;
-use rand::rngs::OsRng;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::actors::console::Console;
@@ -31,7 +26,9 @@ use crate::actors::ownership::{Ordering, Ownership};
 use crate::actors::post::deliver;
 use crate::actors::reception::Reception;
 use crate::actors::store::Store;
+use crate::actors::surroundings::{Surroundings, Thread};
 use crate::io::journal::Journal;
+use crate::io::streams::Listener;
 use crate::machines::dictionary::Dictionary;
 use crate::machines::{self, door, election, store};
 use crate::messages::ownership::Order;
@@ -91,6 +88,8 @@ pub enum Joined {
 pub struct Premises {
     /// The settings.
     pub settings: Settings,
+    /// Where the node is.
+    pub surroundings: Surroundings,
     /// The opened data directory.
     pub journal: Journal,
     /// The four doors.
@@ -100,21 +99,22 @@ pub struct Premises {
 /// Listeners, bound before anything else is done, so that a port in use changes nothing.
 pub struct Listeners {
     /// The plain door.
-    pub plain: TcpListener,
+    pub plain: Listener,
     /// The cluster door.
-    pub cluster: TcpListener,
+    pub cluster: Listener,
     /// The peer door.
-    pub peer: TcpListener,
+    pub peer: Listener,
     /// The console.
-    pub console: TcpListener,
+    pub console: Listener,
 }
 
 /// The root of the tree.
 pub struct Supervisor {
     premises: Option<Premises>,
+    surroundings: Surroundings,
     /// Until this node belongs to a mesh.
     journal: Option<Journal>,
-    control: Option<ArbiterHandle>,
+    control: Option<Thread>,
     node: Option<Arc<Node>>,
     ending: bool,
 }
@@ -122,11 +122,12 @@ pub struct Supervisor {
 impl Supervisor {
     /// With what it needs to start the others.
     pub fn new(premises: Premises) -> Self {
-        Self { premises: Some(premises), journal: None, control: None, node: None, ending: false }
+        let surroundings = premises.surroundings.clone();
+        Self { premises: Some(premises), surroundings, journal: None, control: None, node: None, ending: false }
     }
 
     fn start_all(&mut self, context: &mut Context<Self>) {
-        let Premises { settings, journal, doors } = self.premises.take().expect("started once");
+        let Premises { settings, surroundings, journal, doors } = self.premises.take().expect("started once");
         let (id, incarnation) = (journal.identity().node, journal.identity().incarnation);
         let me = settings.candidate(id, incarnation);
         let workers = settings.workers();
@@ -136,10 +137,10 @@ impl Supervisor {
             console = %me.addresses.console, data_dir = %settings.node.data_dir.display(), workers,
             "started"
         );
-        let control = Arbiter::new().handle();
-        let arbiters: Vec<ArbiterHandle> = (0..workers).map(|_| Arbiter::new().handle()).collect();
-        let node = Arc::new(Node::new(settings, me, workers, context.address()));
-        enlist(&node, &control, arbiters);
+        let control = surroundings.thread();
+        let threads: Vec<Thread> = (0..workers).map(|_| surroundings.thread()).collect();
+        let node = Arc::new(Node::new(settings, surroundings, me, workers, context.address()));
+        enlist(&node, &control, threads);
         start_doors(&node, &control, doors);
         let mesh = journal.mesh();
         (self.journal, self.control, self.node) = (Some(journal), Some(control), Some(node.clone()));
@@ -154,9 +155,9 @@ impl Supervisor {
     fn join(&self, context: &mut Context<Self>) {
         let (node, control) = (self.node().clone(), self.control.clone().expect("started"));
         let supervisor = context.address();
-        Joining::start_in_arbiter(&control, move |_| {
+        control.start(move |_| {
             let mesh = &node.settings.mesh;
-            let now = crate::io::clock::now();
+            let now = node.now();
             let machine = machines::joining::Joining::new(mesh.join.clone(), mesh.found, node.me.clone(), now);
             Joining::new(node, machine, supervisor)
         });
@@ -177,12 +178,12 @@ impl Supervisor {
             role: node.me.role,
             timing: node.settings.timing(),
             voters: node.settings.election.voters,
-            seed: OsRng.next_u64(),
+            seed: node.surroundings.seed(),
         };
         let sharing = node.clone();
         let control = self.control.clone().expect("started");
-        let election = Election::start_in_arbiter(&control, move |context| {
-            let machine = election::Election::new(config, recovered, crate::io::clock::now());
+        let election = control.start(move |context| {
+            let machine = election::Election::new(config, recovered, sharing.now());
             Election::new(sharing, machine, journal, context.address())
         });
         node.set_election(election);
@@ -192,9 +193,7 @@ impl Supervisor {
     /// The first write of a mesh: its dictionary, with this node alone on the roster.
     fn found(&mut self) {
         let node = self.node().clone();
-        let mut id = [0; 16];
-        OsRng.fill_bytes(&mut id);
-        let mesh = MeshId(u128::from_be_bytes(id));
+        let mesh = MeshId(u128::from_be_bytes(node.surroundings.random()));
         let dictionary = Dictionary::found(mesh, node.settings.mesh_settings(), node.me.clone());
         let journal = self.journal.as_mut().expect("a node founds one mesh, once");
         let first = election::founding(&dictionary);
@@ -213,47 +212,42 @@ impl Supervisor {
         if std::mem::replace(&mut self.ending, true) {
             return;
         }
-        match ending {
-            Ending::InOrder => tracing::info!("ends: {reason}"),
-            Ending::ByError => tracing::error!("ends: {reason}"),
-            Ending::BeginAgain => tracing::warn!("begins another life: {reason}"),
-        }
-        System::current().stop_with_code(ending.code());
+        self.surroundings.end(reason, ending);
     }
 }
 
 /// Starts the actors that hold machines, and lets them begin when each can reach the others.
-fn enlist(node: &Arc<Node>, control: &ArbiterHandle, arbiters: Vec<ArbiterHandle>) {
+fn enlist(node: &Arc<Node>, control: &Thread, threads: Vec<Thread>) {
     let (id, incarnation, workers) = (node.me.id, node.me.incarnation, node.workers);
     let park = node.settings.client.park;
     let share = || node.clone();
     let shared = share();
-    let seed = OsRng.next_u64();
-    let heartbeat = Heartbeat::start_in_arbiter(control, move |_| {
-        Heartbeat::new(shared, machines::heartbeat::Heartbeat::new(id, incarnation, seed))
-    });
+    let seed = node.surroundings.seed();
+    let heartbeat =
+        control.start(move |_| Heartbeat::new(shared, machines::heartbeat::Heartbeat::new(id, incarnation, seed)));
     let shared = share();
-    let seed = OsRng.next_u64();
-    let ownership = Ownership::start_in_arbiter(control, move |_| {
+    let seed = node.surroundings.seed();
+    let ownership = control.start(move |_| {
         let machine = machines::ownership::Ownership::new(shared.me.clone(), seed);
         Ownership::new(shared, machine)
     });
     let shared = share();
-    let exchange = Exchange::start_in_arbiter(control, move |_| Exchange::new(shared));
+    let exchange = control.start(move |_| Exchange::new(shared));
     let mut stores = Vec::new();
     let mut doors = Vec::new();
-    for (worker, arbiter) in arbiters.iter().enumerate() {
+    for (worker, thread) in threads.iter().enumerate() {
         let shared = share();
-        stores.push(Store::start_in_arbiter(arbiter, move |_| {
+        stores.push(thread.start(move |_| {
             let machine = store::Store::new(store::Config { me: id, incarnation, worker, workers, park });
             Store::new(shared, worker, machine)
         }));
         let shared = share();
-        doors.push(Door::start_in_arbiter(arbiter, move |_| {
-            Door::new(shared, worker, door::Door::new(door::Config { me: id, incarnation, park }))
-        }));
+        doors
+            .push(thread.start(move |_| {
+                Door::new(shared, worker, door::Door::new(door::Config { me: id, incarnation, park }))
+            }));
     }
-    let crew = Crew { heartbeat, ownership, exchange, stores, doors, arbiters };
+    let crew = Crew { heartbeat, ownership, exchange, stores, doors, threads };
     node.enlist(crew);
     let crew = node.crew();
     deliver(&crew.heartbeat, Begin);
@@ -262,29 +256,24 @@ fn enlist(node: &Arc<Node>, control: &ArbiterHandle, arbiters: Vec<ArbiterHandle
     crew.doors.iter().for_each(|door| deliver(door, Begin));
 }
 
-fn start_doors(node: &Arc<Node>, control: &ArbiterHandle, doors: Listeners) {
+fn start_doors(node: &Arc<Node>, control: &Thread, doors: Listeners) {
     let Listeners { plain, cluster, peer, console } = doors;
     let shared = node.clone();
-    Reception::start_in_arbiter(control, move |_| Reception::new(shared, peer));
+    control.start(move |_| Reception::new(shared, peer));
     Gateway::start_all(node, gateway::Doors { plain, cluster });
     Console::new(node.clone(), console).start();
 }
 
 /// SIGTERM and SIGINT end this process in order; the second time at once.
 async fn hear_signals(node: Arc<Node>) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let Ok(mut signals) = node.surroundings.signals() else {
         return tracing::error!("signals cannot be heard; SIGKILL alone will end this process");
     };
-    let name = tokio::select! {
-        biased;
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    };
+    let name = signals.next().await;
     tracing::info!("{name}: ending in order");
     tokio::select! {
         biased;
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+        _ = signals.next() => {}
         () = part(&node) => {}
     }
     node.end(name, Ending::InOrder);

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::actors::node::{Node, Tally};
 use crate::commands::view::Facts;
-use crate::io::clock;
 
 /// Counters and gauges for `INFO`.
 pub fn facts(node: &Node) -> Facts {
@@ -13,7 +12,7 @@ pub fn facts(node: &Node) -> Facts {
     let process = process();
     let sum = |of: fn(&Tally) -> &AtomicU64| node.tallies.iter().map(|tally| of(tally).load(Ordering::Relaxed)).sum();
     Facts {
-        uptime_s: clock::now().instant.since(node.started).as_secs(),
+        uptime_s: node.now().instant.since(node.started).as_secs(),
         rss_bytes: process.rss_bytes,
         cpu_user_s: process.user_s,
         cpu_system_s: process.system_s,

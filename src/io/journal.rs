@@ -113,9 +113,13 @@ impl Journal {
                 .and_then(|directory| directory.sync_all())
                 .map_err(|error| io_error(&path, &error))?;
         }
+        Self::begin(path, store, new_node_id(), clock::wall_ms())
+    }
+
+    fn begin(path: PathBuf, store: Database, new: NodeId, wall_ms: u64) -> Outcome<Self> {
         let nobody = Identity { node: NodeId(0), incarnation: Incarnation(0) };
         let mut journal = Self { path, store, identity: nobody, mesh: None };
-        journal.begin_life()?;
+        journal.begin_life(new, wall_ms)?;
         Ok(journal)
     }
 
@@ -161,18 +165,18 @@ impl Journal {
         self.change(|transaction| saves.iter().try_for_each(|save| put(transaction, save)))
     }
 
-    fn begin_life(&mut self) -> Outcome<()> {
+    fn begin_life(&mut self, new: NodeId, wall_ms: u64) -> Outcome<()> {
         let found = self.meta::<u32>("format")?;
         if let Some(found) = found.filter(|found| *found > FORMAT) {
             return Err(JournalError::Newer { path: self.path.clone(), found });
         }
         let node = match self.meta("node")? {
             Some(node) => node,
-            None if found.is_none() => new_node_id(),
+            None if found.is_none() => new,
             None => return Err(self.damaged("the node's id is missing")),
         };
         let last: Option<Incarnation> = self.meta("incarnation")?;
-        let incarnation = Incarnation(last.map_or(1, |last| last.next().0).max(clock::wall_ms()));
+        let incarnation = Incarnation(last.map_or(1, |last| last.next().0).max(wall_ms));
         self.mesh = self.meta("mesh")?;
         self.change(|transaction| {
             put_meta(transaction, "format", &FORMAT)?;

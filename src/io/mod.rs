@@ -3,3 +3,4 @@
 pub mod clock;
 pub mod journal;
 pub mod sockets;
+pub mod streams;

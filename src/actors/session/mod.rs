@@ -20,16 +20,14 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::actors::clients::Client;
 use crate::actors::door::{Answers, Door, Submit};
 use crate::actors::gateway::{Ended, Gateway};
 use crate::actors::node::Node;
 use crate::actors::post::deliver;
-use crate::io::clock;
+use crate::io::streams::{Reader, Stream, Writer};
 use crate::resp::{Parser, ProtocolError};
 use batch::Batch;
 use running::Speaker;
@@ -81,9 +79,9 @@ pub struct Session {
     client: Arc<Client>,
     door: Addr<Door>,
     gateway: Addr<Gateway>,
-    reader: Option<OwnedReadHalf>,
+    reader: Option<Reader>,
     /// None once nothing more will be written.
-    writer: Option<OwnedWriteHalf>,
+    writer: Option<Writer>,
     parser: Parser,
     input: BytesMut,
     /// Input that was read may hold a whole command.
@@ -106,14 +104,14 @@ impl Session {
         node: Arc<Node>,
         client: Arc<Client>,
         door: Addr<Door>,
-        stream: TcpStream,
+        stream: Stream,
         gateway: Addr<Gateway>,
         shelf: Rc<RefCell<Shelf>>,
     ) -> Self {
-        let (reader, writer) = stream.into_split();
+        let (reader, writer) = stream.split();
         let speaker = Speaker::new(&node, &client);
         let parser = Parser::new(speaker.limits());
-        client.set_deadline(Some(clock::now().instant + FIRST));
+        client.set_deadline(Some(node.now().instant + FIRST));
         Self {
             node,
             client,
@@ -165,7 +163,7 @@ impl Session {
             self.batch.ready(self.speaker.protocol(), ProtocolError::CommandTooBig.reply());
             self.closing = true;
         }
-        self.speaker.note(&self.client);
+        self.speaker.note(&self.client, self.node.now().wall_ms);
         self.node.clients.heard(commands, (before - self.input.len()) as u64);
         if self.input.is_empty() {
             // A connection that has nothing to say holds no buffer.
@@ -199,7 +197,7 @@ impl Session {
             tracing::info!(client = %self.client.from, bytes = self.output.len(), "cut off: it does not read what it asked for");
             return context.stop();
         }
-        let now = clock::now().instant;
+        let now = self.node.now().instant;
         let idle = self.node.settings.client.idle_timeout;
         let patience = match () {
             () if self.closing || !self.output.is_empty() || !self.input.is_empty() => Some(STALLED),
@@ -213,16 +211,13 @@ impl Session {
     }
 
     fn flush(&mut self, context: &mut Context<Self>) {
-        let Some(writer) = &self.writer else {
-            self.output.clear();
-            return;
-        };
         while !self.output.is_empty() {
+            let Some(writer) = &mut self.writer else {
+                self.output.clear();
+                return;
+            };
             match writer.try_write(&self.output) {
-                Ok(count) => {
-                    self.output.advance(count);
-                    self.node.clients.told(count as u64);
-                }
+                Ok(count) => self.wrote(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if !std::mem::replace(&mut self.draining, true) {
                         context.spawn(Draining);
@@ -238,6 +233,11 @@ impl Session {
         }
     }
 
+    fn wrote(&mut self, count: usize) {
+        self.output.advance(count);
+        self.node.clients.told(count as u64);
+    }
+
     /// Closes our side, and waits a little for the client's: closing at once would take back what it has not read yet.
     fn say_goodbye(&mut self, context: &mut Context<Self>) {
         if self.deserted {
@@ -250,7 +250,7 @@ impl Session {
 }
 
 /// Reads as long as the session hears.
-struct Reading(OwnedReadHalf);
+struct Reading(Reader);
 
 impl ActorFuture<Session> for Reading {
     type Output = ();
@@ -270,7 +270,7 @@ impl ActorFuture<Session> for Reading {
             if !session.hears() && session.writer.is_some() {
                 return Poll::Pending;
             }
-            let Poll::Ready(read) = self.0.as_ref().poll_read_ready(task) else { return Poll::Pending };
+            let Poll::Ready(read) = self.0.poll_read_ready(task) else { return Poll::Pending };
             let goodbye = session.writer.is_none();
             let wanted = session.parser.wanting(&session.input).clamp(SMALL, READ);
             session.input.reserve(wanted);
@@ -319,11 +319,14 @@ impl ActorFuture<Session> for Draining {
         task: &mut Task<'_>,
     ) -> Poll<()> {
         loop {
-            let Some(writer) = &session.writer else { return Poll::Ready(()) };
-            let Poll::Ready(ready) = writer.as_ref().poll_write_ready(task) else { return Poll::Pending };
-            if ready.is_err() {
-                context.stop();
-                return Poll::Ready(());
+            let Some(writer) = &mut session.writer else { return Poll::Ready(()) };
+            match Pin::new(writer).poll_write(task, &session.output) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(count)) => session.wrote(count),
+                Poll::Ready(Err(_)) => {
+                    context.stop();
+                    return Poll::Ready(());
+                }
             }
             session.settle(context);
             if session.output.is_empty() {

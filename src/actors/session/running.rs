@@ -14,7 +14,6 @@ use crate::actors::post::deliver;
 use crate::actors::{orders, telling};
 use crate::commands::view::{ConnectionState, Door, View, headed};
 use crate::commands::{Plan, Reach, Route, Spec, Work, admit, connection, plan};
-use crate::io::clock;
 use crate::machines::election::Published;
 use crate::messages::client::Reply;
 use crate::resp::{self, Limits, Protocol};
@@ -46,8 +45,8 @@ impl Speaker {
     }
 
     /// A batch has been read.
-    pub fn note(&self, client: &Client) {
-        client.is_active(clock::now().wall_ms, &self.state, self.command);
+    pub fn note(&self, client: &Client, wall_ms: u64) {
+        client.is_active(wall_ms, &self.state, self.command);
     }
 
     /// In which protocol it is answered.
@@ -71,7 +70,7 @@ impl Speaker {
             me: node.identity.clone(),
             published: self.published.clone(),
             door: self.door,
-            now: clock::now(),
+            now: node.now(),
             clients: if needs.clients { node.clients.list() } else { Vec::new() },
             facts: needs.facts.then(|| Arc::new(telling::facts(node))),
         }
