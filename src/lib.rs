@@ -22,4 +22,7 @@ pub mod sim;
 
 pub mod actors;
 
+#[cfg(test)]
+mod ring;
+
 pub mod cli;

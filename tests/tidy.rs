@@ -19,6 +19,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sim", &["sites", "types", "messages", "keyspace", "commands", "resp", "wire", "machines"]),
     ("actors", &["types", "messages", "keyspace", "commands", "resp", "wire", "machines", "io", "settings"]),
     (
+        "ring",
+        &["types", "messages", "keyspace", "commands", "resp", "wire", "machines", "io", "settings", "sim", "actors"],
+    ),
+    (
         "cli",
         &[
             "planted", "types", "messages", "keyspace", "commands", "resp", "wire", "machines", "io", "settings",

@@ -122,6 +122,17 @@ impl Disk {
         }
     }
 
+    /// The same beside others on one thread. What is asked for while a write takes its time becomes stable with it, or is lost with it.
+    #[cfg(test)]
+    pub async fn keep_beside(mut self, made_up: Arc<dyn crate::actors::surroundings::MadeUp>) {
+        while let Some(first) = self.saves.recv().await {
+            actix_rt::time::sleep(made_up.sync_takes()).await; // not a guess: the span itself is what counts
+            if self.write(first).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Everything that waits, in one transaction. The election is told; an error, when nothing more can be written.
     fn write(&mut self, first: Save) -> Result<(), ()> {
         let mut batch = vec![first];

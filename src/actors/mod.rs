@@ -16,12 +16,14 @@ mod door;
 mod election;
 mod exchange;
 mod gateway;
+#[cfg(test)]
+pub(crate) mod harm;
 mod heartbeat;
 mod hold;
 mod introductions;
 mod joining;
 mod link;
-mod node;
+pub(crate) mod node;
 mod orders;
 mod outbox;
 mod ownership;
@@ -30,8 +32,8 @@ mod postroom;
 mod reception;
 mod session;
 mod store;
-mod supervisor;
-mod surroundings;
+pub(crate) mod supervisor;
+pub(crate) mod surroundings;
 mod switchboard;
 mod telling;
 

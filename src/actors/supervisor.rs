@@ -142,6 +142,8 @@ impl Supervisor {
         let node = Arc::new(Node::new(settings, surroundings, me, workers, context.address()));
         enlist(&node, &control, threads);
         start_doors(&node, &control, doors);
+        #[cfg(test)]
+        node.surroundings.began(&node);
         let mesh = journal.mesh();
         (self.journal, self.control, self.node) = (Some(journal), Some(control), Some(node.clone()));
         match mesh {

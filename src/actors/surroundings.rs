@@ -1,12 +1,19 @@
 //! Where a node is: what time it is there, how others are reached, on which threads its actors live, where chance comes from,
 //! and what it means to end. Every actor asks its node, and none asks the operating system.
 //!
-//! There is one answer so far: this machine.
+//! A build that anybody runs knows one answer: this machine. In tests a node may also live beside others on one thread, where
+//! somebody else decides all of that (`ring`): then a seed decides what happens to real actors, too.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+#[cfg(test)]
+use std::pin::Pin;
+#[cfg(test)]
+use std::sync::Arc;
 use std::thread;
+#[cfg(test)]
+use std::time::Duration;
 
 use actix::{Actor, Addr, Context, System};
 use actix_rt::{Arbiter, ArbiterHandle};
@@ -14,8 +21,12 @@ use rand::RngCore;
 use rand::rngs::OsRng;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+#[cfg(test)]
+use tokio::sync::Notify;
 
 use crate::actors::election::Disk;
+#[cfg(test)]
+use crate::actors::node::Node;
 use crate::actors::post::MAILBOX;
 use crate::actors::supervisor::Ending;
 use crate::io::clock;
@@ -27,6 +38,30 @@ use crate::types::Now;
 pub enum Surroundings {
     /// On this machine, in a process of its own.
     Machine,
+    /// Beside others on one thread.
+    #[cfg(test)]
+    MadeUp(Arc<dyn MadeUp>),
+}
+
+/// What somebody else decides for a node that lives beside others on one thread.
+#[cfg(test)]
+pub trait MadeUp: Send + Sync {
+    /// What time it is.
+    fn now(&self) -> Now;
+    /// Chance.
+    fn fill(&self, bytes: &mut [u8]);
+    /// A connection to whoever listens there.
+    fn connect(&self, to: SocketAddr) -> Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+    /// How long the disk takes to make a write stable.
+    fn sync_takes(&self) -> Duration;
+    /// How many messages wait in the mailbox of an actor.
+    fn mailbox(&self) -> usize;
+    /// Notified when this node is told to end.
+    fn told_to_end(&self) -> Arc<Notify>;
+    /// Here is the node, with all its actors.
+    fn began(&self, node: &Arc<Node>);
+    /// It ends.
+    fn ends(&self, reason: &str, ending: Ending);
 }
 
 /// A thread on which actors live.
@@ -34,6 +69,9 @@ pub enum Surroundings {
 pub enum Thread {
     /// One of many.
     Own(ArbiterHandle),
+    /// The only one.
+    #[cfg(test)]
+    This,
 }
 
 /// What tells a process to end in order.
@@ -45,6 +83,9 @@ pub enum Signals {
         /// The other.
         int: Signal,
     },
+    /// Whoever decides.
+    #[cfg(test)]
+    MadeUp(Arc<Notify>),
 }
 
 impl Surroundings {
@@ -52,6 +93,8 @@ impl Surroundings {
     pub fn now(&self) -> Now {
         match self {
             Self::Machine => clock::now(),
+            #[cfg(test)]
+            Self::MadeUp(made_up) => made_up.now(),
         }
     }
 
@@ -60,6 +103,8 @@ impl Surroundings {
         let mut bytes = [0; N];
         match self {
             Self::Machine => OsRng.fill_bytes(&mut bytes),
+            #[cfg(test)]
+            Self::MadeUp(made_up) => made_up.fill(&mut bytes),
         }
         bytes
     }
@@ -76,6 +121,8 @@ impl Surroundings {
     pub async fn connect(&self, to: SocketAddr) -> io::Result<Stream> {
         match self {
             Self::Machine => TcpStream::connect(to).await.map(Stream::Socket),
+            #[cfg(test)]
+            Self::MadeUp(made_up) => made_up.connect(to).await,
         }
     }
 
@@ -83,6 +130,8 @@ impl Surroundings {
     pub fn thread(&self) -> Thread {
         match self {
             Self::Machine => Thread::Own(Arbiter::new().handle()),
+            #[cfg(test)]
+            Self::MadeUp(_) => Thread::This,
         }
     }
 
@@ -93,6 +142,8 @@ impl Surroundings {
                 let thread = thread::Builder::new().name("disk".into()).stack_size(256 * 1024);
                 thread.spawn(move || disk.keep()).expect("a thread can be had when the process starts");
             }
+            #[cfg(test)]
+            Self::MadeUp(made_up) => drop(actix_rt::spawn(disk.keep_beside(made_up.clone()))),
         }
     }
 
@@ -100,6 +151,8 @@ impl Surroundings {
     pub fn mailbox(&self) -> usize {
         match self {
             Self::Machine => MAILBOX,
+            #[cfg(test)]
+            Self::MadeUp(made_up) => made_up.mailbox(),
         }
     }
 
@@ -113,6 +166,16 @@ impl Surroundings {
                 let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
                 Ok(Signals::Machine { term, int })
             }
+            #[cfg(test)]
+            Self::MadeUp(made_up) => Ok(Signals::MadeUp(made_up.told_to_end())),
+        }
+    }
+
+    /// Whoever decides is shown the node that has begun.
+    #[cfg(test)]
+    pub fn began(&self, node: &Arc<Node>) {
+        if let Self::MadeUp(made_up) = self {
+            made_up.began(node);
         }
     }
 
@@ -127,6 +190,8 @@ impl Surroundings {
                 }
                 System::current().stop_with_code(ending.code());
             }
+            #[cfg(test)]
+            Self::MadeUp(made_up) => made_up.ends(reason, ending),
         }
     }
 }
@@ -139,6 +204,8 @@ impl Thread {
     ) -> Addr<A> {
         match self {
             Self::Own(arbiter) => A::start_in_arbiter(arbiter, make),
+            #[cfg(test)]
+            Self::This => A::create(make),
         }
     }
 
@@ -146,6 +213,8 @@ impl Thread {
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         match self {
             Self::Own(arbiter) => drop(arbiter.spawn(work)),
+            #[cfg(test)]
+            Self::This => drop(actix_rt::spawn(work)),
         }
     }
 }
@@ -159,6 +228,11 @@ impl Signals {
                 _ = term.recv() => "SIGTERM",
                 _ = int.recv() => "SIGINT",
             },
+            #[cfg(test)]
+            Self::MadeUp(told) => {
+                told.notified().await;
+                "SIGTERM"
+            }
         }
     }
 }

@@ -116,6 +116,17 @@ impl Journal {
         Self::begin(path, store, new_node_id(), clock::wall_ms())
     }
 
+    /// Opens the journal of a disk that is made up; its id, if it has none yet, and its wall clock are made up as well.
+    ///
+    /// # Errors
+    /// When what it holds cannot be believed.
+    #[cfg(test)]
+    pub fn open_made_up(disk: impl redb::StorageBackend, new: NodeId, wall_ms: u64) -> Outcome<Self> {
+        let path = PathBuf::from("made up");
+        let store = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(disk);
+        Self::begin(path.clone(), store.map_err(|error| open_error(&path, error))?, new, wall_ms)
+    }
+
     fn begin(path: PathBuf, store: Database, new: NodeId, wall_ms: u64) -> Outcome<Self> {
         let nobody = Identity { node: NodeId(0), incarnation: Incarnation(0) };
         let mut journal = Self { path, store, identity: nobody, mesh: None };
