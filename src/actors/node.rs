@@ -108,6 +108,7 @@ pub struct Node {
     election: OnceLock<Addr<Election>>,
     gateways: OnceLock<Vec<Addr<Gateway>>>,
     closing: AtomicBool,
+    leaving: AtomicBool,
     ailing: Mutex<Vec<String>>,
     mesh: OnceLock<MeshId>,
     /// What is agreed, as far as this node knows.
@@ -148,6 +149,7 @@ impl Node {
             election: OnceLock::new(),
             gateways: OnceLock::new(),
             closing: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             ailing: Mutex::default(),
             mesh: OnceLock::new(),
             published: RwLock::new(None),
@@ -211,6 +213,15 @@ impl Node {
     /// Whether the clients' doors are closed for good.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
+    }
+
+    /// This node is about to leave the roster. That its life is over then is no news, and no error.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
     }
 
     /// Says something to a node of the roster; what it says to itself does not leave it.
@@ -360,7 +371,7 @@ impl Node {
             PeerRefusal::NotOnRoster { version, removed: true } => {
                 let ours = self.published().map_or(Version(0), |published| published.dictionary.version);
                 if *version >= ours {
-                    self.end_by_error(refusal.to_string());
+                    self.end_removed(refusal.to_string());
                 }
             }
             PeerRefusal::WrongMesh { mine: Some(mine) } if self.mesh().is_some_and(|mesh| mesh != *mine) => {
@@ -387,8 +398,16 @@ impl Node {
         }
     }
 
-    /// Ends this process, or this life of it.
+    /// Ends this process: it is off the roster, which is no error where it wanted to be.
+    pub fn end_removed(&self, reason: impl Into<String>) {
+        if self.is_leaving() { self.end("left the roster", Ending::InOrder) } else { self.end_by_error(reason) }
+    }
+
+    /// Ends this process, or this life of it. A node that leaves begins no other life: it ends once it is off the roster.
     pub fn end(&self, reason: impl Into<String>, ending: Ending) {
+        if ending == Ending::BeginAgain && self.is_leaving() {
+            return;
+        }
         self.supervisor.do_send(End { reason: reason.into(), ending });
     }
 

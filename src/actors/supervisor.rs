@@ -308,6 +308,7 @@ async fn step_down(node: &Node) {
 
 /// Off the roster: this node answers nobody any more.
 async fn leave(node: &Node) {
+    node.leave();
     let (answer, answered) = oneshot::channel();
     deliver(&node.crew().ownership, Ordering { order: Order::Drop { node: node.me.id }, answer });
     match timeout(node.settings.node.grace, answered).await {

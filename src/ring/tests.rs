@@ -117,8 +117,7 @@ fn a_panic_of_an_actor_ends_its_node_at_once_and_no_other() {
 
 #[test]
 fn nodes_that_are_told_to_end_hand_over_and_end_in_order() {
-    {
-        let on_term = OnTerm::Restart;
+    for on_term in [OnTerm::Restart, OnTerm::Leave] {
         story(Plan { on_term, places: 4, ..Plan::USUAL }, async |world| {
             for index in 0..4 {
                 world.places[index].tell_to_end();

@@ -68,7 +68,7 @@ impl Plan {
             workers: random.gen_range(1..=3),
             mailbox: if random.gen_ratio(1, 3) { random.gen_range(8..64) } else { 4096 },
             clients: random.gen_range(4..=8),
-            on_term: OnTerm::Restart,
+            on_term: if random.gen_ratio(1, 3) { OnTerm::Leave } else { OnTerm::Restart },
         }
     }
 }
