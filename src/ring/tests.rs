@@ -147,3 +147,24 @@ fn full_mailboxes_lose_nothing() {
         Ok(())
     });
 }
+
+#[test]
+fn what_is_deleted_behind_the_clients_backs_is_found() {
+    for (kind, rule) in [("key", "registers"), ("counter", "counters")] {
+        let judged = play(
+            7,
+            |_| Plan { clients: 12, ..Plan::USUAL },
+            async |world: &mut World| {
+                world.until("the mesh is whole", WELL_WITHIN, World::is_whole).await?;
+                world.employ();
+                world.pass(Duration::from_secs(3)).await?;
+                for number in 0..12 {
+                    world.ask(0, &["DEL".into(), format!("{kind}:{number}")]).await;
+                }
+                world.pass(Duration::from_secs(3)).await?;
+                world.book.judge()
+            },
+        );
+        assert!(judged.is_err_and(|why| why.contains(rule)), "{kind}");
+    }
+}
