@@ -178,6 +178,12 @@ pub struct Recovered {
 }
 
 impl Recovered {
+    /// Where its log ends.
+    pub fn last(&self) -> u64 {
+        let in_snapshot = || self.snapshot.as_ref().map(|taken| taken.index);
+        self.entries.last().map(|entry| entry.index).or_else(in_snapshot).unwrap_or(0)
+    }
+
     /// What a journal holds after one more write: the meaning of [`Save`], for every journal there is.
     pub fn absorb(&mut self, save: &Save) {
         if let Some(hard) = save.hard {

@@ -3,7 +3,7 @@
 //! It keeps what `io::journal` keeps and by the same rules. A write is all of it or nothing (the journal is transactional),
 //! so what a crash leaves is a prefix of the writes: at least those that were answered, at most all that were asked for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use rand::Rng;
@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::messages::election::{Recovered, Save};
 use crate::messages::ownership::MeshSettings;
-use crate::types::{Incarnation, MeshId, NodeId};
+use crate::types::{Incarnation, MeshId, NodeId, Term};
 
 /// How a disk behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,9 @@ impl Health {
     }
 }
 
+/// Of so many terms the disk remembers how far its log reached.
+const TERMS: usize = 8;
+
 /// Who the owner of a data directory is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Identity {
@@ -58,6 +61,8 @@ pub struct Disk {
     journal: Recovered,
     waiting: VecDeque<Save>,
     synced: u64,
+    /// The last record that it held at the end of each of the last terms.
+    reached: BTreeMap<Term, u64>,
 }
 
 impl Disk {
@@ -141,9 +146,18 @@ impl Disk {
         *self = Self { health: self.health, ..Self::default() };
     }
 
+    /// The last record that it held when it knew of no later term than this.
+    pub fn reached(&self, term: Term) -> u64 {
+        self.reached.range(..=term).next_back().map_or(0, |(_, last)| *last)
+    }
+
     fn apply(&mut self, save: Save) {
         self.synced += 1;
         self.journal.absorb(&save);
+        self.reached.insert(self.journal.hard.term, self.journal.last());
+        if self.reached.len() > TERMS {
+            self.reached.pop_first();
+        }
     }
 }
 
@@ -153,7 +167,6 @@ mod tests {
 
     use super::*;
     use crate::messages::election::{Entry, HardState, Payload, Seats, Snapshot};
-    use crate::types::Term;
 
     fn save(number: u64, indexes: std::ops::RangeInclusive<u64>) -> Save {
         let entries = indexes.map(|index| Entry { index, term: Term(number), payload: Payload::Empty }).collect();
@@ -204,6 +217,21 @@ mod tests {
             seen.insert(recovered.entries.len());
         }
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn how_far_the_log_reached_in_an_older_term_is_remembered() {
+        let mut disk = Disk::default();
+        let in_term = |term, indexes| Save {
+            hard: Some(HardState { term: Term(term), vote: None, commit: 0 }),
+            ..save(term, indexes)
+        };
+        disk.write(in_term(1, 1..=4));
+        disk.write(in_term(3, 2..=2));
+        disk.sync(2);
+        assert_eq!([1, 2, 3, 4].map(|term| disk.reached(Term(term))), [4, 4, 2, 2]);
+        disk.wipe();
+        assert_eq!(disk.reached(Term(1)), 0);
     }
 
     #[test]

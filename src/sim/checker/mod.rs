@@ -109,6 +109,8 @@ pub enum Fact<'a> {
         message: &'a ElectionMessage,
         /// What its disk holds for certain.
         stable: &'a Recovered,
+        /// The last record that its disk held in the term of the word.
+        reached: u64,
         /// Whether it is the only voter, as far as it knows.
         alone: bool,
     },

@@ -18,8 +18,8 @@ impl Checker for StableWords {
     }
 
     fn observe(&mut self, _: Time, fact: &Fact<'_>) -> Result<(), String> {
-        let Fact::Said { node, message, stable, alone } = fact else { return Ok(()) };
-        lacking(message, stable, *alone).map_or(Ok(()), |lack| {
+        let Fact::Said { node, message, stable, reached, alone } = fact else { return Ok(()) };
+        lacking(message, stable, *reached, *alone).map_or(Ok(()), |lack| {
             let ElectionMessage { kind, term, index, commit, .. } = message;
             Err(format!(
                 "{node:?} says {kind:?} in term {term} of record {index}, commit {commit}, but its disk knows {lack}"
@@ -29,15 +29,16 @@ impl Checker for StableWords {
 }
 
 /// What of a promise the disk of its giver does not know.
-fn lacking(message: &ElectionMessage, stable: &Recovered, alone: bool) -> Option<String> {
+fn lacking(message: &ElectionMessage, stable: &Recovered, reached: u64, alone: bool) -> Option<String> {
     use MessageKind::{Append, AppendResponse, Heartbeat, RequestVote, RequestVoteResponse};
     let grants = matches!(message.kind, AppendResponse | RequestVoteResponse) && !message.reject;
     let leads = matches!(message.kind, Append | Heartbeat);
     if !grants && !leads && message.kind != RequestVote {
         return None;
     }
-    let last = stable.entries.last().map(|entry| entry.index).or(stable.snapshot.as_ref().map(|taken| taken.index));
-    let last = last.unwrap_or(0);
+    // One sync may take in an acknowledged record and what a later term put in its place; the word of the older term then
+    // leaves late, as if the network had kept it: it was true before the node heard of the later one.
+    let last = if stable.hard.term > message.term { reached } else { stable.last() };
     if stable.hard.term < message.term {
         return Some(format!("term {}", stable.hard.term));
     }
@@ -82,11 +83,14 @@ mod tests {
         let stable = Recovered { hard, snapshot: None, entries };
         let said = |kind, term, index, commit, alone| {
             let message = message(kind, term, index, commit);
-            let fact = Fact::Said { node: NodeId(1), message: &message, stable: &stable, alone };
+            let fact = Fact::Said { node: NodeId(1), message: &message, stable: &stable, reached: 6, alone };
             StableWords.observe(Time(0), &fact)
         };
         assert_eq!(said(MessageKind::AppendResponse, 5, 4, 0, false), Ok(()));
         assert!(said(MessageKind::AppendResponse, 5, 5, 0, false).unwrap_err().contains("records up to 4"));
+        // Of an older term that counts which its disk held then.
+        assert_eq!(said(MessageKind::AppendResponse, 4, 6, 0, false), Ok(()));
+        assert!(said(MessageKind::AppendResponse, 4, 7, 0, false).unwrap_err().contains("records up to 6"));
         assert!(said(MessageKind::RequestVoteResponse, 5, 0, 0, false).unwrap_err().contains("no vote"));
         assert!(said(MessageKind::RequestVote, 6, 0, 0, false).unwrap_err().contains("term 5"));
         assert_eq!(said(MessageKind::Append, 5, 4, 9, false), Ok(()));

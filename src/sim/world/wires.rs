@@ -53,7 +53,8 @@ impl World {
             .published
             .as_ref()
             .is_some_and(|published| published.seats.voters == [node.me().0] && published.seats.outgoing.is_empty());
-        let fact = Fact::Said { node: node.me().0, message, stable: place.disk.stable(), alone };
+        let reached = place.disk.reached(message.term);
+        let fact = Fact::Said { node: node.me().0, message, stable: place.disk.stable(), reached, alone };
         self.checkers.observe(self.queue.now(), &fact);
     }
 
