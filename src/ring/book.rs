@@ -4,11 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+
 use super::network::{Happens, Network};
 use crate::actors::node::Node;
 use crate::machines::election::Published;
-use crate::sim::checker::{Checker, Complete, Counters, Fact, NeverBack, OneCommander, Registers, SameDictionary};
-use crate::sim::client::Learnt;
+use crate::sim::checker::{
+    Checker, Complete, Counters, Fact, NeverBack, Objects, OneCommander, Registers, SameDictionary,
+};
+use crate::sim::client::{Client, Eras, Learnt};
 use crate::sim::clock::Time;
 use crate::sim::trace::fingerprint;
 use crate::sim::world::Told;
@@ -24,6 +29,8 @@ pub struct Book {
     newest: RefCell<Option<Arc<Published>>>,
     /// What each has last published.
     last: RefCell<BTreeMap<NodeId, Arc<Published>>>,
+    /// How far each object of the clients is.
+    eras: RefCell<Eras>,
     checkers: RefCell<Vec<Box<dyn Checker>>>,
     broken: RefCell<Option<String>>,
     answered: Cell<u64>,
@@ -36,6 +43,7 @@ impl Book {
         let checkers: Vec<Box<dyn Checker>> = vec![
             Box::<Registers>::default(),
             Box::<Counters>::default(),
+            Box::<Objects>::default(),
             Box::<OneCommander>::default(),
             Box::<NeverBack>::default(),
             Box::<SameDictionary>::default(),
@@ -47,6 +55,7 @@ impl Book {
             ranges,
             newest: RefCell::default(),
             last: RefCell::default(),
+            eras: RefCell::default(),
             checkers: RefCell::new(checkers),
             broken: RefCell::default(),
             answered: Cell::default(),
@@ -67,11 +76,6 @@ impl Book {
     /// Clients end after what they have begun.
     pub fn close(&self) {
         self.open.set(false);
-    }
-
-    /// How many ranges there are.
-    pub fn ranges(&self) -> usize {
-        self.ranges
     }
 
     /// How often a range has been begun anew, as far as anybody knows.
@@ -99,18 +103,27 @@ impl Book {
         }
     }
 
-    /// What a client was told, and what that adds to the history.
-    pub fn enter(&self, client: usize, told: &Told, learnt: Option<Learnt>) {
+    /// What a client asks for next.
+    pub fn choose(&self, client: &mut Client, random: &mut ChaCha8Rng) -> Vec<Vec<Bytes>> {
+        client.act(self.now(), self.ranges, |range| self.generation(range), &mut self.eras.borrow_mut(), random)
+    }
+
+    /// What a client was told of one of the things it asked for, and what that adds to the history.
+    pub fn enter(&self, client: &mut Client, name: usize, place: usize, told: &Told) {
+        let Some(range) = client.waits_for(place) else { return };
+        let now = (self.now(), self.generation(range));
+        let learnt = client.hear(now, place, told, &mut self.eras.borrow_mut());
         let (answered, text) = match told {
             Told::Reply(reply) => (!matches!(reply, crate::messages::client::Reply::Error(_)), format!("{reply:?}")),
             other => (false, format!("{other:?}")),
         };
         let counter = if answered { &self.answered } else { &self.unanswered };
         counter.set(counter.get() + 1);
-        self.network.fold(Happens::Learnt, client as u64, fingerprint(text.as_bytes()));
+        self.network.fold(Happens::Learnt, name as u64, fingerprint(text.as_bytes()));
         match learnt {
             Some(Learnt::Operation(operation)) => self.show(&Fact::Operation(&operation)),
             Some(Learnt::Counted(counted)) => self.show(&Fact::Counted(&counted)),
+            Some(Learnt::Called(call)) => self.show(&Fact::Called(&call)),
             None => {}
         }
     }

@@ -27,9 +27,12 @@ const CLIENTS: usize = 1_000;
 const HABITS: Habits = Habits {
     keys: 12,
     writes: 50,
-    others: 30,
+    others: 25,
+    objects: 30,
+    long: 4,
+    batches: 10,
     think: (Duration::from_millis(5), Duration::from_millis(60)),
-    patience: Duration::from_secs(4),
+    ..Habits::PLAIN
 };
 
 /// How long a client waits before it goes to another door.
@@ -49,26 +52,29 @@ impl Connection {
         Some(Self { stream, input: BytesMut::new() })
     }
 
-    /// Asks, and waits for the answer. Unless that is a reply, the connection is of no use any more.
-    pub async fn ask(&mut self, words: Vec<Bytes>, patience: Duration) -> Told {
-        match timeout(patience, self.call(words)).await {
-            Ok(Some(reply)) => Told::Reply(reply),
-            Ok(None) => Told::Lost,
-            Err(_) => Told::Nothing,
-        }
+    /// Asks for all at once, and waits for the answers. Unless each is a reply, the connection is of no use any more.
+    pub async fn ask(&mut self, all: Vec<Vec<Bytes>>, patience: Duration) -> Vec<Told> {
+        let (count, mut told) = (all.len(), Vec::new());
+        let lost = timeout(patience, self.call(all, &mut told)).await.is_ok();
+        told.resize(count, if lost { Told::Lost } else { Told::Nothing });
+        told
     }
 
-    async fn call(&mut self, words: Vec<Bytes>) -> Option<Reply> {
-        let mut output = BytesMut::new();
-        let command = Reply::Array(words.into_iter().map(Reply::Bulk).collect());
-        resp::encode(&command, Protocol::Resp2, &mut output);
-        self.stream.write_all_buf(&mut output).await.ok()?;
-        loop {
-            if let Some(reply) = resp::decode(&mut self.input).expect("a node speaks the protocol") {
-                return Some(reply);
-            }
-            if self.stream.read_buf(&mut self.input).await.ok()? == 0 {
-                return None;
+    /// Ends when all is answered, or nothing more will be.
+    async fn call(&mut self, all: Vec<Vec<Bytes>>, told: &mut Vec<Told>) {
+        let (count, mut output) = (all.len(), BytesMut::new());
+        for words in all {
+            let command = Reply::Array(words.into_iter().map(Reply::Bulk).collect());
+            resp::encode(&command, Protocol::Resp2, &mut output);
+        }
+        if self.stream.write_all_buf(&mut output).await.is_err() {
+            return;
+        }
+        while told.len() < count {
+            match resp::decode(&mut self.input).expect("a node speaks the protocol") {
+                Some(reply) => told.push(Told::Reply(reply)),
+                None if self.stream.read_buf(&mut self.input).await.is_ok_and(|count| count > 0) => {}
+                None => return,
             }
         }
     }
@@ -85,11 +91,10 @@ pub async fn work(book: Rc<Book>, name: usize, doors: Vec<SocketAddr>, seed: u64
             sleep(between(&mut random, ELSEWHERE)).await; // not a guess: a client's pause between two doors
             continue;
         };
-        let words = client.act(book.now(), book.ranges(), |range| book.generation(range), &mut random);
-        let told = open.ask(words, HABITS.patience).await;
-        let learnt = client.hear(book.now(), book.ranges(), |range| book.generation(range), &told);
-        book.enter(name, &told, learnt);
-        if matches!(told, Told::Reply(_)) && random.gen_ratio(49, 50) {
+        let all = book.choose(&mut client, &mut random);
+        let told = open.ask(all, HABITS.patience).await;
+        told.iter().enumerate().for_each(|(place, told)| book.enter(&mut client, name, place, told));
+        if told.iter().all(|told| matches!(told, Told::Reply(_))) && random.gen_ratio(49, 50) {
             connection = Some(open);
         }
         sleep(client.think(&mut random)).await; // not a guess: a client thinks
