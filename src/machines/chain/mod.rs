@@ -495,9 +495,10 @@ impl Holding {
         self.expire(ctx);
         self.resume(ctx);
         self.forward(ctx);
+        // What has waited for too long may be all that keeps a parked head from being at rest.
+        self.queue.give_up(ctx);
         self.say_parked(ctx);
         self.repeat_hello(ctx);
-        self.queue.give_up(ctx);
         self.trim(ctx);
         self.check();
         self.next_alarm(ctx)

@@ -166,12 +166,14 @@ fn a_parked_head_with_a_read_that_waits_does_not_spin() {
     assert_eq!(world.nodes[&B].parked, vec![epoch]);
     let ticket = world.ask(B, "GET k");
     assert_eq!(world.outcome(ticket), None);
-    for _ in 0..5 {
+    // Until the read has waited for too long, which sets the head at rest, and beyond.
+    for _ in 0..40 {
         world.pass_to(world.now.instant + Duration::from_millis(60));
         world.tell(B, Input::Timer);
         let deadline = world.nodes[&B].store.deadline();
         assert!(deadline.is_none_or(|deadline| deadline > world.now_of(B).instant), "{deadline:?}");
     }
+    assert!(world.outcome(ticket).is_some());
 }
 
 #[test]
