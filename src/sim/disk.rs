@@ -38,9 +38,6 @@ impl Health {
     }
 }
 
-/// Of so many terms the disk remembers how far its log reached.
-const TERMS: usize = 8;
-
 /// Who the owner of a data directory is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Identity {
@@ -61,7 +58,7 @@ pub struct Disk {
     journal: Recovered,
     waiting: VecDeque<Save>,
     synced: u64,
-    /// The last record that it held at the end of each of the last terms.
+    /// The last record that it held at the end of each term. A slow disk may be many behind.
     reached: BTreeMap<Term, u64>,
 }
 
@@ -155,9 +152,6 @@ impl Disk {
         self.synced += 1;
         self.journal.absorb(&save);
         self.reached.insert(self.journal.hard.term, self.journal.last());
-        if self.reached.len() > TERMS {
-            self.reached.pop_first();
-        }
     }
 }
 
