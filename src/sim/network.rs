@@ -339,13 +339,6 @@ impl Network {
         }
     }
 
-    /// Resets all connections between two places. Both ends notice it soon, and dial again.
-    pub fn snap(&mut self, one: Host, other: Host, context: &mut Context<'_>) {
-        let between = |connection: &Connection| connection.way_from(one, other).is_some();
-        let all: Vec<u64> = self.connections.iter().filter(|(_, it)| between(it)).map(|(id, _)| *id).collect();
-        all.into_iter().for_each(|id| self.break_connection(id, Break::Closed, context));
-    }
-
     /// Heals one direction: what was held goes on.
     pub fn heal(&mut self, from: Host, to: Host, context: &mut Context<'_>) {
         if self.cuts.remove(&(from, to)).is_none() {

@@ -367,7 +367,7 @@ impl World {
     /// Resets all connections between two places.
     pub fn snap(&mut self, one: Host, other: Host) {
         self.fold(b'B', one, other.0 as u64);
-        self.on_network_change(|network, context| network.snap(one, other, context));
+        self.on_network_change(|network, context| network.reset(one, other, context));
     }
 
     /// Heals one direction between two places.
