@@ -100,7 +100,8 @@ impl Postman for Election {
                 offer(&node.crew().heartbeat, heartbeat::Input::Again { ask });
             }
             Effect::Note(event) => node.note(event),
-            Effect::End(reason) => node.end_removed(reason),
+            Effect::End(reason) => node.end_by_error(reason),
+            Effect::Removed(reason) => node.end_removed(reason),
         }
     }
 }

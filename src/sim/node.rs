@@ -542,7 +542,7 @@ impl Node {
                 self.mail.push_back(Mail::Heartbeat(heartbeat::Input::Again { ask }));
             }
             election::Effect::Note(event) => out.push(Out::Note(event)),
-            election::Effect::End(reason) => out.push(Out::End(reason)),
+            election::Effect::End(reason) | election::Effect::Removed(reason) => out.push(Out::End(reason)),
         }
     }
 

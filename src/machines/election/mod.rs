@@ -141,8 +141,10 @@ pub enum Effect {
     },
     /// Something to remember for people.
     Note(Event),
-    /// This process must end now, and why: a false belief, a disk that fails, removal from the roster.
+    /// This process must end now, and why: a false belief, or a disk that fails.
     End(String),
+    /// This node is off the roster: its process must end.
+    Removed(String),
 }
 
 /// What became of a proposal.
@@ -208,6 +210,8 @@ pub struct Election {
     published: Option<Arc<Published>>,
     /// Why this process ends; nothing leaves this machine any more.
     ended: Option<String>,
+    /// Whether it ends because it is off the roster, which is no error where it wanted to be.
+    removed: bool,
     /// Whether the end has been said.
     end_said: bool,
 }
@@ -232,7 +236,7 @@ impl Machine for Election {
         }
         self.due = self.next_deadline();
         if let Some(reason) = self.ended.as_ref().filter(|_| !self.end_said) {
-            effects.push(Effect::End(reason.clone()));
+            effects.push(if self.removed { Effect::Removed(reason.clone()) } else { Effect::End(reason.clone()) });
             self.end_said = true;
         }
     }
@@ -288,6 +292,7 @@ impl Election {
             outdated: 0,
             published: None,
             ended,
+            removed: false,
             end_said: false,
         }
     }
@@ -476,6 +481,7 @@ impl Election {
         }
         let silent = self.unled_since.is_some_and(|since| now.since(since) >= self.timing().failure_timeout * 2);
         if !self.mirror().seats().votes(me) || silent {
+            self.removed = true;
             self.end(
                 "this node was removed from the roster: it serves nothing more. Start it with an empty data directory to join \
                  as a new one"

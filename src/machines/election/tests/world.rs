@@ -335,7 +335,7 @@ impl World {
                 self.again.insert((node, ask));
             }
             Effect::Note(event) => self.nodes.get_mut(&node).unwrap().notes.push(event),
-            Effect::End(reason) => {
+            Effect::End(reason) | Effect::Removed(reason) => {
                 self.crash(node.0);
                 self.node(node.0).ended = Some(reason);
             }
