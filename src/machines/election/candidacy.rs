@@ -9,7 +9,7 @@ use super::{Effect, Election};
 use crate::messages::election::{ElectionMessage, MessageKind};
 use crate::messages::events::EventKind;
 use crate::messages::ownership::Role;
-use crate::types::Instant;
+use crate::types::{Instant, NodeId};
 
 /// After so many candidates whose logs lack what it has, a witness passes its log on itself.
 const OUTDATED: u32 = 3;
@@ -72,7 +72,7 @@ impl Election {
 
     /// Says how well connected this node is, before it judges a candidate: the library refuses its vote to one with an
     /// equal log that hears fewer. Then this node should stand itself, soon, or nobody would.
-    pub(super) fn insist(&mut self, message: &ElectionMessage) {
+    pub(super) fn insist(&mut self, from: NodeId, message: &ElectionMessage) {
         if !matches!(message.kind, MessageKind::RequestVote | MessageKind::RequestPreVote) {
             return;
         }
@@ -81,6 +81,7 @@ impl Election {
             return self.node.raft.set_priority(0);
         }
         self.prefer();
+        self.stand_by_first_word(from, message);
         let raft = &self.node.raft;
         let leaderless = raft.leader_id == raft::INVALID_ID || raft.election_elapsed as u64 >= TICKS;
         if leaderless && self.config.role == Role::Witness && self.lacks_what_is_here(message) {
@@ -92,6 +93,20 @@ impl Election {
             let wait = self.patience.hasten();
             let soon = self.limit().saturating_sub(wait) as usize;
             self.node.raft.election_elapsed = self.node.raft.election_elapsed.max(soon);
+        }
+    }
+
+    /// What this node found when a candidate asked it first counts when it asks for the vote itself: since the commander was
+    /// lost all speak to all, so each hears more by the moment, and would refuse the very one that it has encouraged.
+    fn stand_by_first_word(&mut self, from: NodeId, message: &ElectionMessage) {
+        let asked = (from, message.term);
+        match message.kind {
+            MessageKind::RequestPreVote => self.first_word = Some((asked, self.node.raft.priority)),
+            _ => {
+                if let Some((_, found)) = self.first_word.filter(|(before, _)| *before == asked) {
+                    self.node.raft.set_priority(found);
+                }
+            }
         }
     }
 

@@ -207,6 +207,8 @@ pub struct Election {
     unled_since: Option<Instant>,
     /// How many candidates this witness has refused since it last followed somebody, for their logs lack what its own has.
     outdated: u32,
+    /// The candidate that asked last without a new term, in which term it would rule, and how many nodes this one heard then.
+    first_word: Option<((NodeId, Term), i64)>,
     published: Option<Arc<Published>>,
     /// Why this process ends; nothing leaves this machine any more.
     ended: Option<String>,
@@ -290,6 +292,7 @@ impl Election {
             led_term: 0,
             unled_since: Some(now.instant),
             outdated: 0,
+            first_word: None,
             published: None,
             ended,
             removed: false,
@@ -391,7 +394,7 @@ impl Election {
         }
         let answers = matches!(message.kind, MessageKind::AppendResponse | MessageKind::HeartbeatResponse);
         let of_this_term = message.term.0 == self.node.raft.term;
-        self.insist(&message);
+        self.insist(from, &message);
         let message = convert::message_in(from, self.me(), message);
         if let Err(error) = self.node.raft.step(message) {
             tracing::debug!(?from, %error, "the library refused a message");

@@ -1,5 +1,8 @@
 //! Who comes to command, and who does not.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::world::*;
 use crate::machines::election::Input;
 use crate::messages::election::MessageKind;
@@ -260,6 +263,34 @@ fn more_drones_wins() {
         wins += u32::from(new == well);
     }
     assert!(wins >= 15, "{wins} of 20");
+}
+
+/// Drones that share no range hear only the commander, and each other as soon as it is lost. Who was encouraged to stand is
+/// not refused for having heard nobody yet.
+#[test]
+fn who_was_encouraged_is_voted_for_whatever_is_heard_meanwhile() {
+    let mut at_once = 0;
+    for seed in 0..20 {
+        let mut world = World::of(seed, 5);
+        let (old, term) = (world.commander().unwrap(), world.term());
+        let others: Vec<u64> = (1..=5).filter(|node| *node != old).collect();
+        others.iter().for_each(|node| world.tell_hears(*node, &[old, *node]));
+        world.crash(old);
+        let first = Rc::new(Cell::new(None));
+        let asks = Rc::clone(&first);
+        world.filter = Box::new(move |from, _, message| {
+            if message.kind == MessageKind::RequestVote && asks.get().is_none() {
+                asks.set(Some(from.0));
+            }
+            true
+        });
+        world.wait("somebody asks for votes", |_| first.get().is_some());
+        let candidate = first.get().unwrap();
+        others.iter().filter(|node| **node != candidate).for_each(|node| world.tell_hears(*node, &others));
+        at_once += u32::from((world.wait_commander(), world.term()) == (candidate, term + 1));
+    }
+    // Now and then two stand at the same moment.
+    assert!(at_once >= 17, "{at_once} of 20");
 }
 
 /// A preference must not cost the mesh its commander: here the best connected by far has a worse log and cannot win.
