@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{NodeId, Term};
 
-/// One message of the consensus, from one node of the roster to another.
+/// One message of the consensus, from one node of the roster to another. What is as usual does not travel: most are
+/// signs of life, and say little.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ElectionMessage {
     /// The library's message kind, one of ours each.
@@ -17,26 +18,40 @@ pub struct ElectionMessage {
     /// The sender's term (zero for some local kinds).
     pub term: Term,
     /// Term of the log entry at `index`.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub log_term: u64,
     /// A place in the log; its meaning depends on the kind.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub index: u64,
     /// Entries to append.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub entries: Vec<Entry>,
     /// How far the sender knows the log to be committed.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub commit: u64,
     /// Term of the entry at `commit`.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub commit_term: u64,
     /// The state up to a place, for one who is too far behind. Rare and large: in a box, so that all other messages are small.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub snapshot: Option<Box<Snapshot>>,
     /// Whether the sender says no.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub reject: bool,
     /// Where a rejecting follower would continue.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub reject_hint: u64,
     /// Names a quorum round.
-    #[serde(with = "bytes_as_blob")]
+    #[serde(default, with = "bytes_as_blob", skip_serializing_if = "is_default")]
     pub context: Vec<u8>,
     /// How many nodes the sender hears, for elections between equals; zero where it does not say.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i64,
+}
+
+/// Whether it is what is read where nothing was said.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl ElectionMessage {

@@ -50,6 +50,7 @@ pub struct Beacon {
     /// How many roster members the sender hears, itself included: of two candidates the better connected is preferred.
     pub hears: u16,
     /// What does not work in the sender, in words; empty when all its actors are well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ailing: Vec<String>,
 }
 

@@ -54,11 +54,11 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 /// Where the first break of these rules is, and which.
 pub fn check(bytes: &[u8], max_depth: usize) -> Result<(), CodecError> {
     let mut walk = Walk { bytes, place: 0 };
-    walk.item(max_depth)?;
-    if walk.place < bytes.len() {
-        return Err(walk.error("bytes after the end of the item"));
-    }
-    Ok(())
+    let walked = walk.item(max_depth).and_then(|()| match walk.left() {
+        0 => Ok(()),
+        _ => Err("bytes after the end of the item"),
+    });
+    walked.map_err(|what| CodecError(format!("{what}, at byte {} of {}", walk.place, bytes.len())))
 }
 
 struct Walk<'a> {
@@ -67,9 +67,9 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn item(&mut self, depth_left: usize) -> Result<(), CodecError> {
+    fn item(&mut self, depth_left: usize) -> Result<(), &'static str> {
         if depth_left == 0 {
-            return Err(self.error("items lie too deep in each other"));
+            return Err("items lie too deep in each other");
         }
         let first = self.byte()?;
         let (kind, low) = (first >> 5, first & 0x1f);
@@ -84,14 +84,14 @@ impl Walk<'_> {
             5 => self.items(argument.saturating_mul(2), depth_left),
             // Simple values: false, true, null, and floats; `low` says how long those are, and they are behind us already.
             7 if (20..=22).contains(&low) || (25..=27).contains(&low) => Ok(()),
-            _ => Err(self.error("a form of item that no node writes")),
+            _ => Err("a form of item that no node writes"),
         }
     }
 
-    fn items(&mut self, count: u64, depth_left: usize) -> Result<(), CodecError> {
+    fn items(&mut self, count: u64, depth_left: usize) -> Result<(), &'static str> {
         // Each item has a byte at least: what declares more than is left lies.
         if count > self.left() {
-            return Err(self.error("more items declared than there are bytes"));
+            return Err("more items declared than there are bytes");
         }
         for _ in 0..count {
             self.item(depth_left - 1)?;
@@ -99,7 +99,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn argument(&mut self, low: u8) -> Result<u64, CodecError> {
+    fn argument(&mut self, low: u8) -> Result<u64, &'static str> {
         match low {
             0..=23 => Ok(u64::from(low)),
             24..=27 => {
@@ -109,30 +109,26 @@ impl Walk<'_> {
                 }
                 Ok(argument)
             }
-            _ => Err(self.error("an item without a length")),
+            _ => Err("an item without a length"),
         }
     }
 
-    fn skip(&mut self, length: u64) -> Result<(), CodecError> {
+    fn skip(&mut self, length: u64) -> Result<(), &'static str> {
         if length > self.left() {
-            return Err(self.error("longer than the bytes that are there"));
+            return Err("longer than the bytes that are there");
         }
         self.place += length as usize;
         Ok(())
     }
 
-    fn byte(&mut self) -> Result<u8, CodecError> {
-        let byte = *self.bytes.get(self.place).ok_or_else(|| self.error("ends too early"))?;
+    fn byte(&mut self) -> Result<u8, &'static str> {
+        let byte = *self.bytes.get(self.place).ok_or("ends too early")?;
         self.place += 1;
         Ok(byte)
     }
 
     fn left(&self) -> u64 {
         (self.bytes.len() - self.place) as u64
-    }
-
-    fn error(&self, what: &str) -> CodecError {
-        CodecError(format!("{what}, at byte {} of {}", self.place, self.bytes.len()))
     }
 }
 
