@@ -150,11 +150,22 @@ pub struct Node {
     asked: BTreeMap<u64, Asked>,
     tickets: u64,
     mail: VecDeque<Mail>,
+    spare: Spare,
     stalled: BTreeMap<Room, VecDeque<Mail>>,
     /// When each machine wants to be told that time has passed, in the order of rooms; looked up anew when it has heard
     /// something.
     deadlines: Vec<Option<Instant>>,
     heard: u32,
+}
+
+/// Room for the effects of machines, used again and again.
+#[derive(Default)]
+struct Spare {
+    election: Vec<election::Effect>,
+    heartbeat: Vec<heartbeat::Effect>,
+    ownership: Vec<ownership::Effect>,
+    store: Vec<store::Effect>,
+    door: Vec<door::Effect>,
 }
 
 /// A machine, as somebody whose mail may wait.
@@ -236,6 +247,7 @@ impl Node {
             asked: BTreeMap::new(),
             tickets: 0,
             mail: VecDeque::new(),
+            spare: Spare::default(),
             stalled: BTreeMap::new(),
             deadlines: vec![None; OTHERS + setup.workers],
             heard: u32::MAX,
@@ -474,39 +486,44 @@ impl Node {
         match mail {
             Mail::Joining(input) => {
                 let Some(machine) = &mut self.joining else { return };
-                for effect in stepped(machine, now, input) {
-                    self.route_joining(effect, out);
-                }
+                let mut effects = Vec::new();
+                machine.step(now, input, &mut effects);
+                effects.into_iter().for_each(|effect| self.route_joining(effect, out));
             }
             Mail::Election(input) => {
                 // Before this node belongs to a mesh nobody listens here; it is said again.
                 let Some(machine) = &mut self.election else { return };
-                for effect in stepped(machine, now, input) {
-                    self.route_election(effect, out);
-                }
+                let mut effects = std::mem::take(&mut self.spare.election);
+                machine.step(now, input, &mut effects);
+                effects.drain(..).for_each(|effect| self.route_election(effect, out));
+                self.spare.election = effects;
             }
             Mail::Heartbeat(input) => {
-                for effect in stepped(&mut self.heartbeat, now, input) {
-                    self.route_heartbeat(effect, out);
-                }
+                let mut effects = std::mem::take(&mut self.spare.heartbeat);
+                self.heartbeat.step(now, input, &mut effects);
+                effects.drain(..).for_each(|effect| self.route_heartbeat(effect, out));
+                self.spare.heartbeat = effects;
             }
             Mail::Ownership(input) => {
-                for effect in stepped(&mut self.ownership, now, input) {
-                    self.route_ownership(effect, out);
-                }
+                let mut effects = std::mem::take(&mut self.spare.ownership);
+                self.ownership.step(now, input, &mut effects);
+                effects.drain(..).for_each(|effect| self.route_ownership(effect, out));
+                self.spare.ownership = effects;
             }
             Mail::Store(worker, input) => {
                 if let store::Input::Adopt(adoption) = &input {
                     self.adopted = Some(adoption.clone());
                 }
-                for effect in stepped(&mut self.stores[worker], now, input) {
-                    self.route_store(effect, out);
-                }
+                let mut effects = std::mem::take(&mut self.spare.store);
+                self.stores[worker].step(now, input, &mut effects);
+                effects.drain(..).for_each(|effect| self.route_store(effect, out));
+                self.spare.store = effects;
             }
             Mail::Door(input) => {
-                for effect in stepped(&mut self.door, now, input) {
-                    self.route_door(effect, out);
-                }
+                let mut effects = std::mem::take(&mut self.spare.door);
+                self.door.step(now, input, &mut effects);
+                effects.drain(..).for_each(|effect| self.route_door(effect, out));
+                self.spare.door = effects;
             }
         }
     }
@@ -709,10 +726,4 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("setup", &self.setup).field("published", &self.published).finish_non_exhaustive()
     }
-}
-
-fn stepped<M: Machine>(machine: &mut M, now: Now, input: M::Input) -> Vec<M::Effect> {
-    let mut effects = Vec::new();
-    machine.step(now, input, &mut effects);
-    effects
 }

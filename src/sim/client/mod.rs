@@ -28,6 +28,8 @@ use crate::types::{Generation, RangeId};
 pub struct Habits {
     /// How many registers there are.
     pub keys: u32,
+    /// In so many slots all keys lie, so that a range has many; 0 for a slot of its own for each.
+    pub crowd: u32,
     /// Of 100 operations so many write.
     pub writes: u32,
     /// Of 100 operations so many are none of registers or objects: half of these count, the others are of all kinds.
@@ -52,6 +54,7 @@ impl Habits {
     /// Registers alone, one thing at a time.
     pub const PLAIN: Self = Self {
         keys: 24,
+        crowd: 0,
         writes: 50,
         others: 0,
         objects: 0,
@@ -62,6 +65,16 @@ impl Habits {
         think: (Duration::from_millis(20), Duration::from_millis(300)),
         patience: Duration::from_secs(4),
     };
+}
+
+impl Habits {
+    /// A key, by its number and the rest of its name.
+    fn name(&self, number: u32, rest: &str) -> Bytes {
+        Bytes::from(match self.crowd {
+            0 => rest.to_string(),
+            slots => format!("{{{}}}{rest}", number % slots),
+        })
+    }
 }
 
 impl Default for Habits {
@@ -183,8 +196,8 @@ impl Client {
         // Clients without other habits draw as they always did.
         if chance(self.habits.others, random) {
             return match draw < 50 {
-                true => (What::Counter(key), vec![Bytes::from_static(b"INCR"), name_of("counter", key)]),
-                false => (What::Other, other(key, random)),
+                true => (What::Counter(key), vec![Bytes::from_static(b"INCR"), self.name_of("counter", key)]),
+                false => (What::Other, other(&self.name_of("other", key % 8), random)),
             };
         }
         let writes = draw < self.habits.writes;
@@ -195,7 +208,7 @@ impl Client {
     }
 
     fn register(&mut self, key: u32, writes: bool, random: &mut ChaCha8Rng) -> (What, Vec<Bytes>) {
-        let name = name_of("key", key);
+        let name = self.name_of("key", key);
         if !writes {
             return (What::Register(key, None), vec![Bytes::from_static(b"GET"), name]);
         }
@@ -215,8 +228,18 @@ impl Client {
         } else {
             Asked::Get
         };
-        let words = asked.words(&objects::name(key));
+        let words = asked.words(&self.habits.name(object, &objects::name(key)));
         (What::Object(key, asked), words)
+    }
+
+    /// Registers, counters and other keys have names of their own.
+    fn name_of(&self, kind: &str, key: u32) -> Bytes {
+        self.habits.name(key, &format!("{kind}:{key}"))
+    }
+
+    /// The ranges of all that it waits for.
+    pub fn ranges(&self) -> impl Iterator<Item = RangeId> {
+        self.busy.iter().flatten().map(|busy| busy.range)
     }
 
     /// The range of what it asked for at this place, while it waits for it.
@@ -299,18 +322,14 @@ fn is_refusal(error: &str) -> bool {
     ["TRYAGAIN", "CLUSTERDOWN", "MOVED", "LOADING"].iter().any(|word| error.starts_with(word))
 }
 
-/// Registers, counters and other keys have names of their own.
-fn name_of(kind: &str, key: u32) -> Bytes {
-    Bytes::from(format!("{kind}:{key}"))
-}
-
 /// Some command on a key of which no history is kept. Few such keys, so that the commands meet.
-fn other(key: u32, random: &mut ChaCha8Rng) -> Vec<Bytes> {
-    let name = String::from_utf8_lossy(&name_of("other", key % 8)).into_owned();
+fn other(name: &[u8], random: &mut ChaCha8Rng) -> Vec<Bytes> {
+    let name = String::from_utf8_lossy(name).into_owned();
     let span = random.gen_range(1..4_000).to_string();
-    let words = match random.gen_range(0..8) {
-        0 => vec!["SET", &name, "a value", "PX", &span],
-        1 => vec!["APPEND", &name, "+"],
+    let words = match random.gen_range(0..9) {
+        // Longer than what changes it.
+        0 => vec!["SET", &name, "a value that is longer than the words of the commands that change it", "PX", &span],
+        1 | 8 => vec!["APPEND", &name, "+"],
         2 => vec!["DEL", &name],
         3 => vec!["PEXPIRE", &name, &span],
         4 => vec!["SETNX", &name, &span],

@@ -68,15 +68,15 @@ impl Eras {
     }
 }
 
-/// The key of an object.
-pub(super) fn name((object, era): (u32, u32)) -> Bytes {
-    Bytes::from(format!("object:{object}:{era}"))
+/// The name of an object.
+pub(super) fn name((object, era): (u32, u32)) -> String {
+    format!("object:{object}:{era}")
 }
 
 /// Some change of an object, by this number and what is put behind it.
 pub(super) fn change(object: u32, (number, long): (u64, bool), eras: &Eras, random: &mut ChaCha8Rng) -> Asked {
     let new = values::text(number, long);
-    match random.gen_range(0..13) {
+    match random.gen_range(0..15) {
         0 | 1 => Asked::Set(new),
         2 => Asked::SetIfNone(new),
         3 => Asked::SetOnce(new),

@@ -16,8 +16,8 @@ use crate::sim::node::Room;
 use crate::sim::world::World;
 use crate::types::RangeId;
 
-/// How long a hunt waits for a join to begin.
-const JOIN_WITHIN: Duration = Duration::from_millis(400);
+/// How long a hunt waits for a join to begin; and for one that it has brought about.
+const JOIN_WITHIN: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(3));
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -59,12 +59,8 @@ impl Nemesis {
 
     /// In the middle of a join the source, the joiner, the way between them or the one who is to promote is harmed.
     pub(super) fn harm_join(&mut self, world: &mut World) -> Option<()> {
-        let loads = |world: &World| joining(world).next().is_some();
-        if !world.until(JOIN_WITHIN, |world| world.checkers.violation().is_some() || loads(world)) {
-            return None;
-        }
-        let joins: Vec<(RangeId, Holder, Holder)> = joining(world).collect();
-        let (range, source, joiner) = *joins.choose(&mut self.random)?;
+        let (range, source, joiner) = self.find_join(world)?;
+        world.hurry_clients();
         let (source, joiner) = (host_of(world, &source)?, host_of(world, &joiner)?);
         let commander = world.commander().map(|it| it.host);
         if self.random.gen_ratio(1, 2) {
@@ -88,7 +84,39 @@ impl Nemesis {
             4 => self.kill(world, source, true),
             _ => self.pause_for_a_lease(world, source),
         }
+        // What is written now must not be missing later.
+        world.hurry_clients();
         Some(())
+    }
+
+    /// A range that is being loaded; one that clients ask for, more often than not. If need be somebody begins anew for it.
+    fn find_join(&mut self, world: &mut World) -> Option<(RangeId, Holder, Holder)> {
+        let wanted = match self.random.gen_ratio(1, 2) {
+            true => Some(self.bring_about_join(world)?),
+            false => None,
+        };
+        let within = wanted.map_or(JOIN_WITHIN.0, |_| JOIN_WITHIN.1);
+        let is_wanted = |range: RangeId| wanted.is_none_or(|wanted| wanted == range);
+        let loads = |world: &World| joining(world).any(|(range, ..)| is_wanted(range));
+        if !world.until(within, |world| world.checkers.violation().is_some() || loads(world)) {
+            return None;
+        }
+        let joins = joining(world).filter(|(range, ..)| is_wanted(*range)).collect();
+        self.one_asked_for(world, joins, |(range, ..)| *range)
+    }
+
+    /// A member of a chain begins anew, so that somebody joins it.
+    fn bring_about_join(&mut self, world: &mut World) -> Option<RangeId> {
+        let (range, chain) = self.some_chain(world, |chain| chain.serving().count() > 1)?;
+        let out = host_of(world, chain.holders.choose(&mut self.random)?)?;
+        if world.commander().is_none_or(|it| it.host == out) {
+            return None;
+        }
+        self.blink(world, out);
+        // What is due is undone while time passes in a hunt, too.
+        let until = world.now() + MS * 60;
+        self.wait(world, until);
+        Some(range)
     }
 
     /// A member sleeps until its chain goes on without it and another is on its way in; then it wakes, and says what it had
@@ -121,12 +149,7 @@ impl Nemesis {
         if world.commander().is_none_or(|it| it.host == head || it.host == next) {
             return None;
         }
-        for other in world.hosts().filter(|other| *other != head && *other != next).collect::<Vec<_>>() {
-            world.cut(head, other);
-            world.cut(other, head);
-            let at = world.now() + world.settings.timing.failure_timeout * 6;
-            self.undo.extend([(at, Undo::Heal(head, other)), (at, Undo::Heal(other, head))]);
-        }
+        self.cut_off(world, head, next, 6);
         let timing = world.settings.timing;
         let newest = |world: &World| world.newest_dictionary().map(|it| it.chain(range).clone());
         let dropped = |world: &World| newest(world).is_some_and(|chain| !lists(&chain, &first));
@@ -139,6 +162,29 @@ impl Nemesis {
         Some(())
     }
 
+    /// The commander and one that alone serves a range reach nobody but each other, and the machine that would notice that
+    /// nobody follows it any more hears nothing, until the others have long gone on without both.
+    pub(super) fn enclose(&mut self, world: &mut World) -> Option<()> {
+        let (_, chain) = self.some_chain(world, |chain| chain.serving().count() == 1)?;
+        let holder = host_of(world, chain.serving().next()?)?;
+        let commander = world.commander()?.host;
+        self.cut_off(world, commander, holder, 14);
+        self.cut_off(world, holder, commander, 14);
+        let times = self.random.gen_range(1.0..10.0);
+        world.stall(commander, Room::Election, world.settings.timing.failure_timeout.mul_f64(times));
+        Some(())
+    }
+
+    /// Cuts a node off from all but one other, for so many failure_timeouts.
+    fn cut_off(&mut self, world: &mut World, host: Host, but: Host, times: u32) {
+        let at = world.now() + world.settings.timing.failure_timeout * times;
+        for other in world.hosts().filter(|other| *other != host && *other != but).collect::<Vec<_>>() {
+            world.cut(host, other);
+            world.cut(other, host);
+            self.undo.extend([(at, Undo::Heal(host, other)), (at, Undo::Heal(other, host))]);
+        }
+    }
+
     fn cut_for(&mut self, world: &mut World, (from, to): (Host, Host), bound: Duration) {
         world.cut(from, to);
         self.later(world, Undo::Heal(from, to), bound);
@@ -146,8 +192,19 @@ impl Nemesis {
 
     /// Any chain that is as wanted.
     fn some_chain(&mut self, world: &World, wanted: impl Fn(&Chain) -> bool) -> Option<(RangeId, Chain)> {
-        let chains: Vec<_> = world.newest_dictionary()?.ranges().filter(|(_, chain)| wanted(chain)).collect();
-        chains.choose(&mut self.random).map(|(range, chain)| (*range, Chain::clone(chain)))
+        let chains = world.newest_dictionary()?.ranges().filter(|(_, chain)| wanted(chain)).collect();
+        self.one_asked_for(world, chains, |(range, _)| *range).map(|(range, chain)| (range, Chain::clone(chain)))
+    }
+
+    /// Any of these; of a range that clients ask for, more often than not, for harm is missed elsewhere.
+    fn one_asked_for<T: Clone>(&mut self, world: &World, all: Vec<T>, range: impl Fn(&T) -> RangeId) -> Option<T> {
+        let asked: Vec<&T> = all.iter().filter(|one| world.is_asked_for(range(one))).collect();
+        let from_asked = self.random.gen_ratio(3, 4) && !asked.is_empty();
+        if from_asked {
+            asked.choose(&mut self.random).copied().cloned()
+        } else {
+            all.choose(&mut self.random).cloned()
+        }
     }
 }
 

@@ -20,7 +20,6 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::checker::Violation;
-use super::client::Habits;
 use super::network::{Host, Weather};
 use super::trace::{Happening, Keep};
 use super::world::{Spec, World};
@@ -45,14 +44,10 @@ const READING: Duration = Duration::from_secs(3);
 const PEACE: Duration = Duration::from_secs(5);
 
 /// How many nodes a mesh has at first, as often as each stands here.
-const NODES: [usize; 12] = [3, 3, 3, 4, 4, 5, 5, 5, 6, 7, 8, 9];
+const NODES: [usize; 15] = [3, 3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 6, 7, 8, 9];
 
 /// How many holders a mesh keeps, as often as each stands here.
 const COPIES: [u8; 6] = [1, 2, 2, 2, 3, 3];
-
-/// How the clients of a swarm work, but for the number of keys.
-const HABITS: Habits =
-    Habits { others: 20, objects: 35, long: 4, batches: 8, straight: 20, again: 50, ..Habits::PLAIN };
 
 /// What does not depend on the seed.
 #[derive(Clone, Debug)]
@@ -139,9 +134,9 @@ fn begin(seed: u64, options: &Options) -> (World, Nemesis) {
     let drawn = *pick(&mut random, &NODES);
     let nodes = options.nodes.unwrap_or(drawn);
     let (drawn, least, mode) =
-        (*pick(&mut random, &COPIES), random.gen_range(1..=3), *pick(&mut random, &[Value, Value, Command]));
+        (*pick(&mut random, &COPIES), random.gen_range(1..=3), *pick(&mut random, &[Value, Command]));
     let copies = options.copies.unwrap_or(drawn);
-    let failure_timeout = Duration::from_millis(*pick(&mut random, &[500, 500, 500, 200, 1000]));
+    let failure_timeout = Duration::from_millis(*pick(&mut random, &[500, 500, 500, 500, 500, 200, 1000, 1000]));
     let settings = MeshSettings {
         ranges: *pick(&mut random, &[16, 16, 32, 64]),
         timing: Timing { failure_timeout, ..Timing::default() },
@@ -184,10 +179,10 @@ fn run(world: &mut World, nemesis: &mut Nemesis, options: &Options) {
     for host in world.hosts().collect::<Vec<_>>() {
         world.start(host);
     }
-    let keys = nemesis.draw_keys();
+    let habits = nemesis.draw_habits();
     for index in 0..options.clients {
         let at = Host(index % world.places.len());
-        world.add_client(Habits { keys, ..HABITS }, at);
+        world.add_client(habits, at);
     }
     let until = world.now() + options.harm;
     while world.now() < until && world.checkers.violation().is_none() {

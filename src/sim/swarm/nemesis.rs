@@ -15,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::messages::election::{Payload, Recovered, Seats};
 use crate::messages::ownership::{Order, Role};
+use crate::sim::client::Habits;
 use crate::sim::clock::Time;
 use crate::sim::disk::{Disk, Health};
 use crate::sim::network::{Host, between};
@@ -81,11 +82,13 @@ pub enum Harm {
     WakeLate,
     /// A head is cut off from all but its successor, which ends when another serves.
     Succession,
+    /// The commander and one that alone serves a range reach only each other, and the commander's election sleeps.
+    Enclave,
     /// None.
     Peace,
 }
 
-const ALL: [Harm; 25] = [
+const ALL: [Harm; 26] = [
     Harm::Kill,
     Harm::PowerOff,
     Harm::Pause,
@@ -111,6 +114,7 @@ const ALL: [Harm; 25] = [
     Harm::Joiner,
     Harm::WakeLate,
     Harm::Succession,
+    Harm::Enclave,
 ];
 
 /// All of it.
@@ -146,6 +150,7 @@ impl Harm {
             Self::Joiner => "harmed join",
             Self::WakeLate => "late waking",
             Self::Succession => "double succession",
+            Self::Enclave => "enclave",
             Self::Peace => "peace",
         }
     }
@@ -219,9 +224,12 @@ impl Nemesis {
         }
     }
 
-    /// How many registers clients use: few are asked for more often at once.
-    pub(super) fn draw_keys(&mut self) -> u32 {
-        [24, 24, 6, 2][self.random.gen_range(0..4)]
+    /// How clients work. Few registers are asked for more often at once; where all keys lie in few slots, a copy takes many
+    /// parts; and to change a long value is a short command.
+    pub(super) fn draw_habits(&mut self) -> Habits {
+        let mut pick = |all: [u32; 4]| all[self.random.gen_range(0..4)];
+        let (keys, crowd, long) = (pick([24, 24, 6, 2]), pick([0, 0, 1, 3]), pick([4, 4, 4, 40]));
+        Habits { keys, crowd, long, others: 20, objects: 35, batches: 8, straight: 20, again: 50, ..Habits::PLAIN }
     }
 
     /// What it did, and what came of that on the network.
@@ -248,7 +256,7 @@ impl Nemesis {
     }
 
     /// Lets time pass, and undoes what is due.
-    fn wait(&mut self, world: &mut World, until: Time) {
+    pub(super) fn wait(&mut self, world: &mut World, until: Time) {
         loop {
             self.undo.sort_by_key(|(at, _)| *at);
             let next = self.undo.first().map(|(at, _)| *at).filter(|at| *at <= until);
@@ -391,6 +399,7 @@ impl Nemesis {
             Harm::Joiner => self.harm_join(world)?,
             Harm::WakeLate => self.wake_late(world)?,
             Harm::Succession => self.succeed_twice(world)?,
+            Harm::Enclave => self.enclose(world)?,
             Harm::Peace => {}
         }
         Some(())

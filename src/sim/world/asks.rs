@@ -274,6 +274,11 @@ impl World {
         }
     }
 
+    /// Whether clients have ever asked for anything of a range.
+    pub fn is_asked_for(&self, range: RangeId) -> bool {
+        self.asked.contains(&range)
+    }
+
     fn wake_client(&mut self, index: usize, pause: Duration) {
         self.clients[index].due = self.now() + pause;
         self.later(pause, Event::Client(index));
@@ -304,6 +309,7 @@ impl World {
         let head = client.waits_for(0).filter(|_| straight).and_then(|range| self.head_by(client.at, range));
         let (at, door) = head.map_or((client.at, Door::Plain), |head| (head, Door::Cluster));
         let patience = client.habits.patience;
+        self.asked.extend(client.ranges());
         self.clients[index] = client;
         self.ask_for(at, What::Words(all, door), Asker::Client(index), patience);
     }

@@ -10,7 +10,7 @@ mod sight;
 mod watch;
 mod wires;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,10 +113,14 @@ pub struct World {
     names: BTreeMap<NodeId, String>,
     joiners: BTreeMap<u64, Joiner>,
     asks: BTreeMap<u64, Ask>,
+    /// The ranges that clients have asked for.
+    asked: BTreeSet<RangeId>,
     told: BTreeMap<u64, (Time, Told)>,
     newest: Option<Arc<Published>>,
     fired: BTreeMap<&'static str, u64>,
     watched: Option<Watch>,
+    /// Room for what leaves the machines of a process, used again and again.
+    spare: Vec<Out>,
     counter: u64,
     samples: u64,
 }
@@ -138,10 +142,12 @@ impl World {
             names: BTreeMap::new(),
             joiners: BTreeMap::new(),
             asks: BTreeMap::new(),
+            asked: BTreeSet::new(),
             told: BTreeMap::new(),
             newest: None,
             fired: BTreeMap::new(),
             watched: None,
+            spare: Vec::new(),
             counter: 0,
             samples: 0,
         };
@@ -259,7 +265,7 @@ impl World {
         place.wake = None;
         self.fold(b'W', host, process);
         let now = self.read(host);
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.spare);
         if let Some(node) = &mut self.places[host.0].node {
             node.on_timer(now, &mut out);
         }
@@ -285,7 +291,7 @@ impl World {
     /// Tells a machine of a process something, if that process still runs.
     fn tell_process(&mut self, host: Host, process: u64, mail: Mail) {
         let now = self.read(host);
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.spare);
         if let Some(node) = self.process(host, process) {
             node.hear(mail, now, &mut out);
         }
@@ -321,8 +327,8 @@ impl World {
     }
 
     /// Carries out what left the machines of a process, in order.
-    fn carry_out(&mut self, host: Host, out: Vec<Out>) {
-        for out in out {
+    fn carry_out(&mut self, host: Host, mut out: Vec<Out>) {
+        for out in out.drain(..) {
             // Something before it ended the process: what comes after it does not happen.
             if self.places[host.0].node.is_none() {
                 return;
@@ -349,6 +355,7 @@ impl World {
                 Out::BeginAgain(reason) => self.on_begin_again(host, reason),
             }
         }
+        self.spare = out;
     }
 
     fn on_published(&mut self, host: Host, published: Arc<Published>) {

@@ -110,7 +110,7 @@ impl World {
     fn on_one_news(&mut self, host: Host, news: News) {
         let at = self.queue.now();
         let now = self.read(host);
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.spare);
         let place = &mut self.places[host.0];
         let Some(node) = &mut place.node else { return };
         match news {
