@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::keyspace::Keyspace;
 use crate::machines::Machine;
-use crate::machines::chain::{Around, Asked, Context, Holding};
+use crate::machines::chain::{Around, Asked, Context, Holding, place_in};
 use crate::machines::heartbeat::{Adoption, Leases};
 use crate::messages::chain::{ChainFrame, Change, Counted};
 use crate::messages::client::{Outcome, Request};
@@ -425,7 +425,7 @@ impl Store {
         effects: &mut Vec<Effect>,
     ) {
         let slot = &mut self.holdings[place];
-        if slot.is_none() && chain.holder(self.config.me, self.config.incarnation).is_none() {
+        if slot.is_none() && place_in(chain, self.config.me, self.config.incarnation).is_none() {
             return;
         }
         let holding = slot.get_or_insert_with(|| Box::new(Holding::new(range)));

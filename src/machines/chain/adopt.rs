@@ -8,7 +8,13 @@ use crate::machines::chain::reconcile::{Predecessor, Successor};
 use crate::machines::chain::{Context, Holding, Parking};
 use crate::messages::ownership::{Chain, HolderState};
 use crate::planted::{self, Bug};
-use crate::types::{Instant, NodeId, Sequence};
+use crate::types::{Incarnation, Instant, NodeId, Sequence};
+
+/// Where a node stands in a chain in this life; with another incarnation it is no member (G1).
+pub fn place_in(chain: &Chain, node: NodeId, incarnation: Incarnation) -> Option<usize> {
+    let same = |life| life == incarnation || planted::is(Bug::OtherLife);
+    chain.holders.iter().position(|holder| holder.node == node && same(holder.incarnation))
+}
 
 /// What this member was in the epoch adopted before.
 struct Before {
@@ -32,10 +38,7 @@ impl Holding {
             released: self.head_released,
         };
         let (me, incarnation) = (ctx.around.me, ctx.around.incarnation);
-        // G1: the node with another incarnation is no member.
-        let mine = |life| life == incarnation || planted::is(Bug::OtherLife);
-        let place = chain.holders.iter().position(|holder| holder.node == me && mine(holder.incarnation));
-        self.role = place.map(|place| (place, chain.holders[place].state));
+        self.role = place_in(chain, me, incarnation).map(|place| (place, chain.holders[place].state));
         self.begin_generation(&before, ctx);
         self.fall_quiet(&before, promises, ctx);
         self.forget_epoch();

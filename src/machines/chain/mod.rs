@@ -49,6 +49,7 @@ use crate::messages::ownership::{Cause, Chain, Holder, HolderState, ReplicationM
 use crate::planted::{self, Bug};
 use crate::types::{Epoch, Generation, Incarnation, Instant, NodeId, Now, RangeId, Sequence, Stamp, Timing, Version};
 
+pub use adopt::place_in;
 use backlog::{Backlog, Dirty};
 use large::Piece;
 use lease::Right;

@@ -62,7 +62,7 @@ impl Dictionary {
     fn step_of(&self, change: &SetChain) -> Result<Step, String> {
         let chain = self.chains.get(change.range.0 as usize).ok_or("there is no such range")?;
         // G2: what was computed from another epoch has no effect.
-        if chain.epoch != change.expected && !planted::is(Bug::ProposedStale) {
+        if chain.epoch != change.expected {
             return Err(format!("computed from epoch {}, but it is {} now", change.expected, chain.epoch));
         }
         well_formed(&change.holders)?;
