@@ -3,7 +3,6 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools
 DENY_VERSION := 0.20.2
-FUZZ_VERSION := 0.13.1
 FUZZ_SECONDS ?= 60
 COMPOSE ?= $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 COMPOSE_FILE := docker/docker-compose.yml
@@ -43,11 +42,12 @@ build: ## Build the release binary
 sim: build ## Random worlds under the checkers, about a minute of them: make sim SEEDS=1..101 MINUTES=10
 	./target/release/keyval sim run --seeds $(SEEDS) --minutes $(MINUTES)
 
-sim-night: build ## The same for hours: make sim-night NIGHT=10000..40000
-	./target/release/keyval sim run --seeds $(NIGHT) --minutes $(MINUTES)
+sim-night: build ## The same for hours, and what all such runs of this commit came to: make sim-night NIGHT=10000..40000
+	@mkdir -p target/tallies
+	./target/release/keyval sim run --seeds $(NIGHT) --minutes $(MINUTES) --tally target/tallies/$$(git rev-parse --short HEAD).json
 
-fuzz: $(TOOLS)/bin/cargo-fuzz ## Hostile bytes for all that reads bytes: make fuzz FUZZ_SECONDS=60 (for each target)
-	fuzz/run.sh $(FUZZ_SECONDS) $(TOOLS)/bin/cargo-fuzz
+fuzz: ## Hostile bytes for all that reads bytes: make fuzz FUZZ_SECONDS=60 (for each target)
+	fuzz/run.sh $(FUZZ_SECONDS)
 
 teeth: ## Plant known bugs, one at a time, and see that random worlds find each: make teeth BUGS="early-ack resent"
 	$(CARGO) build --profile teeth --features planted --locked
@@ -67,6 +67,3 @@ test-docker: ## Play the compose file: up, HELLO, scale, kill (skipped where no 
 
 $(TOOLS)/bin/cargo-deny:
 	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --debug --quiet --root $(TOOLS)
-
-$(TOOLS)/bin/cargo-fuzz:
-	$(CARGO) install cargo-fuzz --version $(FUZZ_VERSION) --locked --debug --quiet --root $(TOOLS)

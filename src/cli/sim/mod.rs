@@ -6,6 +6,7 @@
 mod run;
 mod shell;
 mod shrink;
+mod tally;
 #[cfg(feature = "planted")]
 mod teeth;
 mod trace;
@@ -81,7 +82,7 @@ pub struct MeshArgs {
     /// How many simulated minutes each mesh is harmed for
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// How many nodes a mesh has at first; drawn from 3 to 7 unless given
+    /// How many nodes a mesh has at first; drawn from 3 to 9 unless given
     #[arg(long)]
     nodes: Option<usize>,
     /// How many holders each range should have; drawn from 1 to 3 unless given

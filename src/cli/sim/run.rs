@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 use super::shrink::shrunk;
+use super::tally::{Counts, Tally};
 use super::{MeshArgs, hexadecimal};
 use crate::cli::output;
 use crate::sim::swarm::{Options, Outcome, play};
@@ -35,6 +37,9 @@ pub struct RunArgs {
     /// Do not look for a smaller run in which a seed breaks the same rule
     #[arg(long)]
     no_shrink: bool,
+    /// Add what came of it to this file, which sums up runs of one commit, and print the sum
+    #[arg(long, value_name = "FILE")]
+    tally: Option<PathBuf>,
 }
 
 pub(super) fn seeds(text: &str) -> Result<(u64, u64), String> {
@@ -53,8 +58,18 @@ thread_local! {
 pub(super) fn swarm(args: &RunArgs) -> ExitCode {
     say_seed_on_panic(&args.mesh);
     let options = args.mesh.options(Keep::Nothing);
+    let opened =
+        args.tally.as_deref().map(|path| Ok((path, Tally::open(path, &args.mesh.words().join(" "), args.seeds)?)));
+    let tally = match opened.transpose() {
+        Ok(tally) => tally,
+        Err::<_, String>(why) => {
+            output::complain(format_args!("nothing can be added to the tally: {why}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let began = Instant::now();
-    play_many(args.seeds, args.threads, &options).tell(began.elapsed(), args)
+    let total = play_many(args.seeds, args.threads, &options);
+    total.tell(began.elapsed(), args, tally)
 }
 
 /// Plays seeds, on all cores unless told otherwise, until one breaks a rule.
@@ -100,13 +115,8 @@ fn play_all(next: &AtomicU64, stop: &AtomicU64, options: &Options, sender: &Send
 /// What all seeds came to.
 #[derive(Default)]
 pub(super) struct Total {
-    pub seeds: u64,
-    simulated: Duration,
-    events: u64,
-    operations: (u64, u64),
-    unfinished: u64,
-    faults: BTreeMap<&'static str, u64>,
-    digest: Sha256,
+    pub counts: Counts,
+    pub digest: Sha256,
     pub broken: Option<Outcome>,
 }
 
@@ -137,25 +147,32 @@ fn in_order(receiver: &Receiver<Outcome>, first: u64, end: u64, stop: &AtomicU64
 
 impl Total {
     fn add(&mut self, outcome: Outcome) {
-        self.seeds += 1;
-        self.simulated += outcome.simulated;
-        self.events += outcome.events;
-        self.operations.0 += outcome.operations.0;
-        self.operations.1 += outcome.operations.1;
-        self.unfinished += outcome.unfinished;
-        for (kind, count) in &outcome.faults {
-            *self.faults.entry(kind).or_default() += count;
-        }
+        self.counts.add(&Counts {
+            seeds: 1,
+            simulated: outcome.simulated,
+            events: outcome.events,
+            operations: outcome.operations,
+            unfinished: outcome.unfinished,
+            faults: outcome.faults.iter().map(|(kind, count)| ((*kind).to_string(), *count)).collect(),
+        });
         self.digest.update(outcome.digest);
         if outcome.violation.is_some() {
             self.broken = Some(outcome);
         }
     }
 
-    fn tell(self, took: Duration, args: &RunArgs) -> ExitCode {
-        let told = self.print(&mut std::io::stdout().lock());
-        let (simulated, took) = (self.simulated.as_secs_f64(), took.as_secs_f64());
+    /// Of all that happened.
+    pub fn digest(&self) -> String {
+        hexadecimal(&self.digest.clone().finalize())
+    }
+
+    fn tell(self, took: Duration, args: &RunArgs, tally: Option<(&Path, Tally)>) -> ExitCode {
+        let told = self.print(tally, args.seeds, &mut std::io::stdout().lock());
+        let (simulated, took) = (self.counts.simulated.as_secs_f64(), took.as_secs_f64());
         eprintln!("took {took:.1} s: {:.0} times as fast as time", simulated / took);
+        if let Err(error) = &told {
+            output::complain(format_args!("not told, or not added to the tally: {error}"));
+        }
         let Some(Outcome { seed, violation: Some(violation), .. }) = &self.broken else {
             return told.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
         };
@@ -166,20 +183,27 @@ impl Total {
         ExitCode::FAILURE
     }
 
-    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
-        writeln!(out, "{} seeds, {:.1} simulated hours", self.seeds, self.simulated.as_secs_f64() / 3600.0)?;
-        writeln!(
-            out,
-            "{} events; clients had {} operations answered, {} not",
-            self.events, self.operations.0, self.operations.1
-        )?;
-        if self.unfinished > 0 {
-            writeln!(out, "{} histories of objects were too wide to be judged", self.unfinished)?;
+    fn print(&self, tally: Option<(&Path, Tally)>, seeds: (u64, u64), out: &mut impl Write) -> std::io::Result<()> {
+        print_counts(&self.counts, out)?;
+        writeln!(out, "digest {}", self.digest())?;
+        if let Some((path, mut tally)) = tally {
+            tally.add(path, seeds, self)?;
+            tally.print(out)?;
         }
-        let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-        writeln!(out, "faults: {}", faults.join(", "))?;
-        writeln!(out, "digest {}", hexadecimal(&self.digest.clone().finalize()))
+        Ok(())
     }
+}
+
+/// Tells what happened in worlds.
+pub(super) fn print_counts(counts: &Counts, out: &mut impl Write) -> std::io::Result<()> {
+    let (answered, unanswered) = counts.operations;
+    writeln!(out, "{} seeds, {:.1} simulated hours", counts.seeds, counts.simulated.as_secs_f64() / 3600.0)?;
+    writeln!(out, "{} events; clients had {answered} operations answered, {unanswered} not", counts.events)?;
+    if counts.unfinished > 0 {
+        writeln!(out, "{} histories of objects were too wide to be judged", counts.unfinished)?;
+    }
+    let faults: Vec<String> = counts.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    writeln!(out, "faults: {}", faults.join(", "))
 }
 
 /// Where a panic ends the process, somebody has to say which seed it was.

@@ -75,12 +75,12 @@ fn hunt(bug: Bug, args: &TeethArgs) -> Result<String, String> {
     let options = Options { harm: Duration::from_secs_f64(args.minutes * 60.0), ..Options::default() };
     plant(Some(bug));
     let total = play_many(args.seeds, args.threads, &options);
-    let broken = total.broken.ok_or_else(|| format!("not in {}", total.seeds))?;
+    let broken = total.broken.ok_or_else(|| format!("not in {}", total.counts.seeds))?;
     let again = play(broken.seed, &options);
     let violation = broken.violation.ok_or("a seed breaks no rule")?;
     eprintln!("{}: seed {} breaks a rule: {violation}", bug.name(), broken.seed);
     if again.violation.as_ref() != Some(&violation) || again.digest != broken.digest {
         return Err(format!("seed {} is not the same twice", broken.seed));
     }
-    Ok(format!("{} | {}", total.seeds, violation.checker))
+    Ok(format!("{} | {}", total.counts.seeds, violation.checker))
 }
