@@ -1,16 +1,21 @@
 #!/usr/bin/env bash
 # Looks for bytes that break a claim of fuzz/oracles.rs: so many seconds for each target, two targets at a time.
-#   fuzz/run.sh SECONDS CARGO_FUZZ
+#   fuzz/run.sh SECONDS
 # What is found stands in fuzz/artifacts; it belongs into tests/regress/TARGET, where every later test plays it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
-cargo_fuzz=${2:-cargo-fuzz}
 mapfile -t targets < <(sed -n 's/^name = "\(.*_.*\|journal\|worlds\)"$/\1/p' fuzz/Cargo.toml)
 
-# Without a sanitizer the stable toolchain will do: the code has no unsafe block.
-"$cargo_fuzz" fuzz build -s none
-folder=fuzz/target/$(rustc -vV | sed -n 's/^host: //p')/release
+# What libFuzzer wants to know of the code it runs: which edges are taken, and what is compared with what. The stable compiler
+# can tell it without a sanitizer, and the code has no unsafe block that would need one. (`cargo fuzz run -s none TARGET`
+# does the same; it compiles each crate in one piece, which takes twice as long.)
+host=$(rustc -vV | sed -n 's/^host: //p')
+export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+-Cllvm-args=-sanitizer-coverage-trace-compares"
+${CARGO:-cargo} build --manifest-path fuzz/Cargo.toml --release --locked --target "$host" --quiet
+folder=fuzz/target/$host/release
 
 hunt() {
   local target=$1
