@@ -71,14 +71,16 @@ impl Election {
     }
 
     /// Says how well connected this node is, before it judges a candidate: the library refuses its vote to one with an
-    /// equal log that hears fewer. Then this node should stand itself, soon, or nobody would.
-    pub(super) fn insist(&mut self, from: NodeId, message: &ElectionMessage) {
+    /// equal log that hears fewer. Then this node should stand itself, soon, or nobody would. Answers whether
+    /// this was one who stands.
+    pub(super) fn insist(&mut self, from: NodeId, message: &ElectionMessage) -> bool {
         if !matches!(message.kind, MessageKind::RequestVote | MessageKind::RequestPreVote) {
-            return;
+            return false;
         }
         if !message.context.is_empty() {
             // Named by the commander: no preference stands against that.
-            return self.node.raft.set_priority(0);
+            self.node.raft.set_priority(0);
+            return true;
         }
         self.prefer();
         self.stand_by_first_word(from, message);
@@ -94,19 +96,18 @@ impl Election {
             let soon = self.limit().saturating_sub(wait) as usize;
             self.node.raft.election_elapsed = self.node.raft.election_elapsed.max(soon);
         }
+        true
     }
 
     /// What this node found when a candidate asked it first counts when it asks for the vote itself: since the commander was
     /// lost all speak to all, so each hears more by the moment, and would refuse the very one that it has encouraged.
+    /// Where it insists on less by now, that counts.
     fn stand_by_first_word(&mut self, from: NodeId, message: &ElectionMessage) {
-        let asked = (from, message.term);
-        match message.kind {
-            MessageKind::RequestPreVote => self.first_word = Some((asked, self.node.raft.priority)),
-            _ => {
-                if let Some((_, found)) = self.first_word.filter(|(before, _)| *before == asked) {
-                    self.node.raft.set_priority(found);
-                }
-            }
+        let found = self.node.raft.priority;
+        if message.kind == MessageKind::RequestPreVote {
+            self.first_words.insert(from, (message.term, found));
+        } else if let Some((_, first)) = self.first_words.get(&from).filter(|(term, _)| *term == message.term) {
+            self.node.raft.set_priority(found.min(*first));
         }
     }
 
@@ -123,7 +124,8 @@ impl Election {
         self.config.role == Role::Witness
     }
 
-    fn prefer(&mut self) {
+    /// What this node says when it stands itself: how many it hears now, whatever it last found of others.
+    pub(super) fn prefer(&mut self) {
         let preference = if self.may_rule() { self.patience.preference(self.followed) } else { 0 };
         self.node.raft.set_priority(preference);
     }
@@ -151,6 +153,7 @@ impl Election {
                 if self.followed != Some(leader) || self.led_term != self.node.raft.term {
                     self.followed = Some(leader);
                     self.led_term = self.node.raft.term;
+                    self.first_words.clear();
                     let text = format!("{} commands in term {}", self.name(leader), self.node.raft.term);
                     self.note(EventKind::CommanderElected, Some(leader), text, effects);
                 }

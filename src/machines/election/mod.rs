@@ -31,7 +31,7 @@ mod storage;
 mod tests;
 mod timer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use raft::{RawNode, ReadOnlyOption, StateRole};
@@ -207,8 +207,9 @@ pub struct Election {
     unled_since: Option<Instant>,
     /// How many candidates this witness has refused since it last followed somebody, for their logs lack what its own has.
     outdated: u32,
-    /// The candidate that asked last without a new term, in which term it would rule, and how many nodes this one heard then.
-    first_word: Option<((NodeId, Term), i64)>,
+    /// Who has asked without a new term since this node last followed somebody: in which term it would rule, and how many nodes
+    /// this one heard then.
+    first_words: BTreeMap<NodeId, (Term, i64)>,
     published: Option<Arc<Published>>,
     /// Why this process ends; nothing leaves this machine any more.
     ended: Option<String>,
@@ -292,7 +293,7 @@ impl Election {
             led_term: 0,
             unled_since: Some(now.instant),
             outdated: 0,
-            first_word: None,
+            first_words: BTreeMap::new(),
             published: None,
             ended,
             removed: false,
@@ -394,10 +395,13 @@ impl Election {
         }
         let answers = matches!(message.kind, MessageKind::AppendResponse | MessageKind::HeartbeatResponse);
         let of_this_term = message.term.0 == self.node.raft.term;
-        self.insist(from, &message);
+        let judged = self.insist(from, &message);
         let message = convert::message_in(from, self.me(), message);
         if let Err(error) = self.node.raft.step(message) {
             tracing::debug!(?from, %error, "the library refused a message");
+        }
+        if judged {
+            self.prefer();
         }
         if let Some(reign) = self.reign.as_mut().filter(|_| answers && of_this_term) {
             reign.heard.insert(from, now);
