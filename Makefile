@@ -44,7 +44,7 @@ sim: build ## Random worlds under the checkers, about a minute of them: make sim
 
 sim-night: build ## The same for hours, and what all such runs of this commit came to: make sim-night NIGHT=10000..40000
 	@mkdir -p target/tallies
-	./target/release/keyval sim run --seeds $(NIGHT) --minutes $(MINUTES) --tally target/tallies/$$(git rev-parse --short HEAD).json
+	./target/release/keyval sim run --seeds $(NIGHT) --minutes $(MINUTES) --tally target/tallies/$$(git describe --always --dirty --abbrev=12).json
 
 fuzz: ## Hostile bytes for all that reads bytes: make fuzz FUZZ_SECONDS=60 (for each target)
 	fuzz/run.sh $(FUZZ_SECONDS)

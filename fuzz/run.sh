@@ -9,9 +9,9 @@ mapfile -t targets < <(sed -n 's/^name = "\(.*_.*\|journal\|worlds\)"$/\1/p' fuz
 
 # What libFuzzer wants to know of the code it runs: which edges are taken, and what is compared with what. The stable compiler
 # can tell it without a sanitizer, and the code has no unsafe block that would need one. (`cargo fuzz run -s none TARGET`
-# does the same; it compiles each crate in one piece, which takes twice as long.)
+# compiles each crate in one piece besides: that takes longer, and its code may then try more in a second.)
 host=$(rustc -vV | sed -n 's/^host: //p')
-export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+export RUSTFLAGS="${RUSTFLAGS:-} --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares"
 ${CARGO:-cargo} build --manifest-path fuzz/Cargo.toml --release --locked --target "$host" --quiet

@@ -167,7 +167,7 @@ impl Total {
     }
 
     fn tell(self, took: Duration, args: &RunArgs, tally: Option<(&Path, Tally)>) -> ExitCode {
-        let told = self.print(tally, args.seeds, &mut std::io::stdout().lock());
+        let told = self.print(tally, &mut std::io::stdout().lock());
         let (simulated, took) = (self.counts.simulated.as_secs_f64(), took.as_secs_f64());
         eprintln!("took {took:.1} s: {:.0} times as fast as time", simulated / took);
         if let Err(error) = &told {
@@ -183,14 +183,18 @@ impl Total {
         ExitCode::FAILURE
     }
 
-    fn print(&self, tally: Option<(&Path, Tally)>, seeds: (u64, u64), out: &mut impl Write) -> std::io::Result<()> {
+    fn print(&self, tally: Option<(&Path, Tally)>, out: &mut impl Write) -> std::io::Result<()> {
+        // Kept first: whoever reads this may have gone.
+        let tally = match tally {
+            Some((path, mut tally)) => {
+                tally.add(path, self)?;
+                Some(tally)
+            }
+            None => None,
+        };
         print_counts(&self.counts, out)?;
         writeln!(out, "digest {}", self.digest())?;
-        if let Some((path, mut tally)) = tally {
-            tally.add(path, seeds, self)?;
-            tally.print(out)?;
-        }
-        Ok(())
+        tally.map_or(Ok(()), |tally| tally.print(out))
     }
 }
 

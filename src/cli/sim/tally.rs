@@ -1,7 +1,8 @@
 //! What several runs of `keyval sim run` came to together, kept in a file (`--tally`).
 //!
 //! Hours add up only for one commit and one kind of world, and a seed counts once: so the file is named after the commit
-//! (`make sim-night`), a run with other options is refused, and so is one with a seed that has been counted.
+//! (`make sim-night`), a run with other options is refused, and so is one with a seed that has been counted. A run is noted
+//! when it begins: one that did not come to its end (a false belief ends a release build) is told as such for ever.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +29,8 @@ pub(super) struct Tally {
 struct Run {
     /// The first seed, and the one after the last.
     seeds: (u64, u64),
-    digest: String,
+    /// Of all that happened; none until the run has come to its end.
+    digest: Option<String>,
     /// The first broken rule.
     violation: Option<String>,
 }
@@ -66,12 +68,12 @@ impl Counts {
 }
 
 impl Tally {
-    /// What a file holds; nothing if there is none yet.
+    /// What a file holds, and a note in it that these seeds are being played.
     ///
     /// # Errors
-    /// When it cannot be read, or these seeds with these options cannot be added to it.
+    /// When it cannot be read or written, or these seeds with these options cannot be added to it.
     pub fn open(path: &Path, options: &str, seeds: (u64, u64)) -> Result<Self, String> {
-        let tally = match fs::read(path) {
+        let mut tally: Self = match fs::read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string())?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Self { options: options.into(), ..Self::default() }
@@ -83,30 +85,46 @@ impl Tally {
         }
         match tally.runs.iter().find(|run| run.seeds.0 < seeds.1 && seeds.0 < run.seeds.1) {
             Some(run) => Err(format!("it has seeds {}..{} already", run.seeds.0, run.seeds.1)),
-            None => Ok(tally),
+            None => {
+                tally.runs.push(Run { seeds, digest: None, violation: None });
+                tally.keep(path).map_err(|error| error.to_string())?;
+                Ok(tally)
+            }
         }
     }
 
-    /// Adds a run, and replaces the file.
+    /// Adds what came of the run that was noted last.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn add(&mut self, path: &Path, seeds: (u64, u64), total: &Total) -> io::Result<()> {
+    pub fn add(&mut self, path: &Path, total: &Total) -> io::Result<()> {
         let violation = total.broken.as_ref().and_then(|outcome| outcome.violation.as_ref());
-        let violation = violation.map(ToString::to_string);
+        let run = self.runs.last_mut().expect("it was noted when it began");
         // A broken rule ends a run before its last seed.
-        let seeds = (seeds.0, seeds.0 + total.counts.seeds);
-        self.runs.push(Run { seeds, digest: total.digest(), violation });
+        run.seeds.1 = run.seeds.0 + total.counts.seeds;
+        (run.digest, run.violation) = (Some(total.digest()), violation.map(ToString::to_string));
         self.together.add(&total.counts);
+        self.keep(path)
+    }
+
+    /// Replaces the file.
+    fn keep(&self, path: &Path) -> io::Result<()> {
         let new = path.with_extension("new");
-        fs::write(&new, serde_json::to_vec_pretty(self)?)?;
+        let mut file = fs::File::create(&new)?;
+        serde_json::to_writer_pretty(&mut file, self)?;
+        file.sync_all()?;
         fs::rename(new, path)
     }
 
     /// Tells what all runs came to.
     pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let broken = self.runs.iter().filter(|run| run.violation.is_some()).count();
-        writeln!(out, "all {} runs together: {broken} broke a rule", self.runs.len())?;
+        let cut_short = self.runs.iter().filter(|run| run.digest.is_none()).count();
+        writeln!(
+            out,
+            "all {} runs together: {broken} broke a rule, {cut_short} did not come to an end",
+            self.runs.len()
+        )?;
         print_counts(&self.together, out)
     }
 }
@@ -124,14 +142,18 @@ mod tests {
     fn runs_add_up_and_no_seed_counts_twice() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tally.json");
-        Tally::open(&path, "usual", (1, 11)).unwrap().add(&path, (1, 11), &total(10)).unwrap();
-        Tally::open(&path, "usual", (11, 31)).unwrap().add(&path, (11, 31), &total(20)).unwrap();
+        Tally::open(&path, "usual", (1, 11)).unwrap().add(&path, &total(10)).unwrap();
+        Tally::open(&path, "usual", (11, 31)).unwrap().add(&path, &total(20)).unwrap();
         assert!(Tally::open(&path, "usual", (30, 40)).unwrap_err().contains("11..31"));
         assert!(Tally::open(&path, "fewer nodes", (31, 40)).unwrap_err().contains("other options"));
         let tally = Tally::open(&path, "usual", (31, 40)).unwrap();
         assert_eq!(tally.together, Counts { seeds: 30, faults: [("kill".into(), 90)].into(), ..Counts::default() });
         let mut told = Vec::new();
         tally.print(&mut told).unwrap();
-        assert!(String::from_utf8(told).unwrap().starts_with("all 2 runs together: 0 broke a rule\n30 seeds"));
+        assert!(
+            String::from_utf8(told)
+                .unwrap()
+                .starts_with("all 3 runs together: 0 broke a rule, 1 did not come to an end\n30 seeds")
+        );
     }
 }
