@@ -568,6 +568,8 @@ impl Holding {
     /// Gives the copy up.
     fn drop_copy(&mut self, ctx: &mut Context) {
         self.empty_keyspace(ctx);
+        // G7: what was acknowledged of it says nothing about the next, even in the same epoch.
+        self.predecessor.iter_mut().for_each(|predecessor| predecessor.acknowledged = Sequence(0));
         self.whole = false;
         self.applied = Stamp::default();
         self.clean = Sequence(0);

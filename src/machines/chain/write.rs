@@ -188,6 +188,7 @@ impl Holding {
         predecessor.asks = false;
         predecessor.acknowledged = predecessor.acknowledged.max(sequence);
         let (to, sequence) = (predecessor.node, predecessor.acknowledged);
+        assert!(sequence <= self.applied.sequence, "{}: acknowledges {sequence}: {}", self.range, self.words());
         self.send(to, ChainMessage::Ack { sequence }, ctx);
     }
 

@@ -143,6 +143,29 @@ fn g7_what_a_joiner_has_counts_only_once_it_has_seen_the_newest_streaming() {
     assert!(acknowledged_before_the_first_part(hello(1)));
 }
 
+/// A joiner had all, and said so. Another streaming begins and comes to nothing, and it is sent what it lacks from the first
+/// write on: what it acknowledges then is what it has now (asserted where it does).
+#[test]
+fn g7_a_joiner_that_drops_its_copy_acknowledges_anew() {
+    let mut world = World::chain_of(&[A], 2, 1);
+    for n in 0..9 {
+        world.at_once(A, &format!("SET k{n} v"));
+    }
+    let first = world.see(A).applied.epoch;
+    world.commit_join(B);
+    world.adopt_all();
+    world.advance(50);
+    assert_eq!(world.see(B).applied, world.see(A).applied);
+    let epoch = world.chain().epoch;
+    world.break_link(A, B);
+    forge(&mut world, A, B, epoch, ChainMessage::Chunk { streaming: 9, part: 0, entries: vec![], complete: None });
+    assert_eq!(world.see(B).applied, Stamp::default());
+    world.tell(B, Input::LinkUp(A));
+    let writes = vec![put(first.0, 1, "k0", "v")];
+    forge(&mut world, A, B, epoch, ChainMessage::Forward { previous: Stamp::default(), writes });
+    assert_eq!(world.see(B).applied, stamp(first.0, 1));
+}
+
 #[test]
 fn g6_stamps_are_compared_by_epoch_too() {
     let mut world = World::chain_of(&[A, B], 2, 2);
