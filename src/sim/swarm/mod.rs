@@ -207,8 +207,9 @@ fn limits(random: &mut ChaCha8Rng) -> Limits {
         backlog_bytes: *pick(random, &[200, 1 << 10, 8 << 10]),
         backlog_writes: *pick(random, &[1, 4, 64]),
         dirty_bytes: *pick(random, &[150, 600, 2 << 10]),
-        streaming_bytes: *pick(random, &[600, 4 << 10]),
-        chunk_bytes: *pick(random, &[1, 64, 512]),
+        // More than the longest value: a joiner to which that much is new is streamed anew, and would never be through.
+        streaming_bytes: *pick(random, &[8 << 10, 32 << 10]),
+        chunk_bytes: *pick(random, &[16, 64, 512]),
         parts_a_joiner: *pick(random, &[1, 2, 4]),
         parts_a_store: *pick(random, &[2, 8]),
         waiting_a_range: *pick(random, &[2, 16]),
