@@ -28,6 +28,7 @@ verify: ## Check format, lints, docs and licences; changes nothing
 	$(CARGO) clippy --locked --all-targets --features planted -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
 	$(MAKE) --no-print-directory $(TOOLS)/bin/cargo-deny
+	$(CARGO) fetch --locked --quiet
 	$(TOOLS)/bin/cargo-deny --offline --log-level error check licenses bans sources
 	@docker/advisories.sh $(TOOLS)/bin/cargo-deny
 
