@@ -301,6 +301,11 @@ impl Known {
     fn check_greeting(&self, greeting: &Greeting) -> Result<(), PeerRefusal> {
         // A node that asks at a name which stands for many addresses also meets itself there.
         let is_self = (greeting.node, greeting.incarnation) == (self.node, self.incarnation);
+        // One that was removed is told so by whomever it meets: those it looks for may all have gone, too.
+        let was_ours = greeting.mesh.is_some() && greeting.mesh == self.mesh;
+        if !is_self && was_ours && self.gone.contains(&greeting.node) {
+            return Err(self.removed());
+        }
         if is_self || greeting.to.is_some_and(|to| to != self.node) {
             return Err(PeerRefusal::WrongNode { mine: self.node });
         }
@@ -311,9 +316,13 @@ impl Known {
             Some(_) => self.check_listed(greeting)?,
         }
         if self.gone.contains(&greeting.node) {
-            return Err(PeerRefusal::NotOnRoster { version: self.version, removed: true });
+            return Err(self.removed());
         }
         self.check_life(greeting.node, greeting.incarnation)
+    }
+
+    fn removed(&self) -> PeerRefusal {
+        PeerRefusal::NotOnRoster { version: self.version, removed: true }
     }
 
     fn check_listed(&self, greeting: &Greeting) -> Result<(), PeerRefusal> {
@@ -322,8 +331,7 @@ impl Known {
         if roster.contains_key(&greeting.node) || greeting.version > self.version {
             return Ok(());
         }
-        let removed = self.gone.contains(&greeting.node);
-        Err(PeerRefusal::NotOnRoster { version: self.version, removed })
+        Err(PeerRefusal::NotOnRoster { version: self.version, removed: false })
     }
 
     /// Of two processes with one id, one is told so: the one in an older life than the roster lists, or, while one is

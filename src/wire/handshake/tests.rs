@@ -194,6 +194,11 @@ fn not_on_roster() {
     let after_drop = Known { gone: BTreeSet::from([c]), ..known(B) };
     let removed = PeerRefusal::NotOnRoster { version: Version(9), removed: true };
     assert_eq!(refused_by_called(talk(&known(c), &after_drop, Some(B), Lane::Data)), removed);
+    // Nor by one that it takes for another: it may know nobody who is still there.
+    assert_eq!(refused_by_called(talk(&known(c), &after_drop, Some(A), Lane::Control)), removed);
+    let elsewhere = Known { mesh: Some(MeshId(1)), ..known(c) };
+    let why = refused_by_called(talk(&elsewhere, &after_drop, Some(A), Lane::Control));
+    assert_eq!(why, PeerRefusal::WrongNode { mine: B }, "an id of another mesh");
     // Nor under the same id as a stranger.
     assert_eq!(refused_by_called(talk(&stranger(c), &after_drop, None, Lane::Control)), removed);
     // Who knows a newer dictionary may have been admitted by it.
