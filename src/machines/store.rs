@@ -267,6 +267,11 @@ impl Store {
         self.holding(range).map(|holding| holding.inspect(now, &self.around))
     }
 
+    /// The chain of a range as this store knows it; none where this node neither is a member nor keeps a copy.
+    pub fn chain(&self, range: RangeId) -> Option<&Arc<Chain>> {
+        self.holding(range).map(Holding::chain)
+    }
+
     /// How far the copy of a range has come; none where this node neither is a member nor keeps one.
     pub fn progress(&self, range: RangeId) -> Option<Progress> {
         self.holding(range).map(Holding::progress)

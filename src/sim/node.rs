@@ -22,7 +22,7 @@ use crate::messages::client::{Outcome, RelayMessage, Reply, Request};
 use crate::messages::election::{Recovered, Save};
 use crate::messages::events::Event;
 use crate::messages::heartbeat::Silence;
-use crate::messages::ownership::{Candidate, Command, JoinAnswer, MeshSettings};
+use crate::messages::ownership::{Candidate, Chain, Command, JoinAnswer, MeshSettings};
 use crate::messages::peer::{Lane, PeerMessage};
 use crate::messages::status::Verification;
 use crate::sim::network::FRAMES;
@@ -79,8 +79,8 @@ pub enum Out {
     Published(Arc<Published>),
     /// As commander, this node asks for this change.
     Proposed(Command),
-    /// A command of this range was carried out here; the answer leaves now.
-    Executed(RangeId),
+    /// A command of this range was carried out here, by a store that goes by this chain; the answer leaves now.
+    Executed(RangeId, Arc<Chain>),
     /// Something to remember for people.
     Note(Event),
     /// Something for the operator of a node that is not in a mesh yet.
@@ -706,7 +706,9 @@ impl Node {
         }
         for ((place, range), outcome) in commands.into_iter().zip(outcomes) {
             if matches!(outcome, Outcome::Replied(_)) {
-                out.push(Out::Executed(range));
+                // Now, for it may hear of another before what it has said is looked at.
+                let chain = self.store_of(range).chain(range).cloned();
+                out.extend(chain.map(|chain| Out::Executed(range, chain)));
             }
             let outcomes = vec![outcome];
             match asker {

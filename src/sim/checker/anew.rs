@@ -90,7 +90,7 @@ mod tests {
                 node,
                 life,
                 range,
-                dictionary: &agreed,
+                chain,
                 newest: chain,
                 copies: &copies,
                 others: vec![],

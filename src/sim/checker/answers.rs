@@ -50,8 +50,7 @@ impl Checker for LawfulAnswers {
     }
 
     fn observe(&mut self, _: Time, fact: &Fact<'_>) -> Result<(), String> {
-        let Fact::Answered { node, life, range, dictionary, .. } = fact else { return Ok(()) };
-        let chain = dictionary.chain(*range);
+        let Fact::Answered { node, life, range, chain, .. } = fact else { return Ok(()) };
         match chain.holder(*node, *life) {
             Some(holder) if holder.state == HolderState::Loading => {
                 Err(format!("{node:?} answered for range {range} while Loading"))
@@ -93,7 +92,7 @@ mod tests {
         let answered = |node, life, dictionary: &Dictionary| {
             let (node, life) = (NodeId(node), Incarnation(life));
             let (range, others, newest) = (RangeId(0), vec![], dictionary.chain(RangeId(0)));
-            let fact = Fact::Answered { node, life, range, dictionary, newest, copies: &[], others };
+            let fact = Fact::Answered { node, life, range, chain: newest, newest, copies: &[], others };
             LawfulAnswers.observe(Time(0), &fact)
         };
         let mut known = dictionary(2);

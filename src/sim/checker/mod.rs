@@ -83,9 +83,9 @@ pub enum Fact<'a> {
         life: Incarnation,
         /// For which range.
         range: RangeId,
-        /// What that node has adopted.
-        dictionary: &'a Dictionary,
-        /// Its chain in the newest dictionary that anybody has published.
+        /// The chain that this store goes by: it may not have heard yet of a newer one that others of its node have adopted.
+        chain: &'a Chain,
+        /// The chain in the newest dictionary that anybody has published.
         newest: &'a Chain,
         /// What every living process has of the range, its own included.
         copies: &'a [Copied],

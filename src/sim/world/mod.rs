@@ -34,7 +34,7 @@ use crate::machines::election::Published;
 use crate::machines::{election, joining};
 use crate::messages::client::Reply;
 use crate::messages::events;
-use crate::messages::ownership::{JoinAnswer, MeshSettings};
+use crate::messages::ownership::{Chain, JoinAnswer, MeshSettings};
 use crate::types::{Generation, NodeId, Now, RangeId};
 use asks::Ask;
 
@@ -346,7 +346,7 @@ impl World {
                 Out::Verified(id, result) => self.on_verified(host, id, result),
                 Out::Published(published) => self.on_published(host, published),
                 Out::Proposed(command) => self.on_proposed(host, &command),
-                Out::Executed(range) => self.on_executed(host, range),
+                Out::Executed(range, chain) => self.on_executed(host, range, &chain),
                 Out::Note(event) => self.on_note(host, event),
                 Out::Say(text) => {
                     self.tell_of(host, || format!("says: {text}"));
@@ -392,15 +392,14 @@ impl World {
         }
     }
 
-    fn on_executed(&mut self, host: Host, range: RangeId) {
+    fn on_executed(&mut self, host: Host, range: RangeId, chain: &Chain) {
         let place = &self.places[host.0];
         let Some(node) = &place.node else { return };
-        let (Some(adopted), (id, life)) = (node.adopted.clone(), node.me()) else { return };
+        let (id, life) = node.me();
         let others = self.answerers(range).into_iter().filter(|other| *other != id).collect();
-        let dictionary = &adopted.published.dictionary;
         let Some(newest) = self.newest.as_ref().map(|newest| newest.dictionary.chain(range)) else { return };
         let copies = &self.copies(range);
-        let fact = Fact::Answered { node: id, life, range, dictionary, newest, copies, others };
+        let fact = Fact::Answered { node: id, life, range, chain, newest, copies, others };
         self.checkers.observe(self.queue.now(), &fact);
     }
 
