@@ -136,7 +136,7 @@ pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> A
     Ok(String::new())
 }
 
-fn each(world: &mut World, arguments: &mut Arguments, act: impl Fn(&mut World, Host)) -> Result<(), Box<dyn Error>> {
+fn each(world: &mut World, arguments: &mut Arguments, mut act: impl FnMut(&mut World, Host)) -> Result<(), Box<dyn Error>> {
     let names = arguments.rest();
     if names.is_empty() {
         return Err("whom?".into());
@@ -181,18 +181,16 @@ fn new(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error
 
 fn restart(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {
     let lost = arguments.key("disk").is_some_and(|disk| disk == "lost");
+    let mut named = Vec::new();
     each(world, arguments, |world, host| {
         world.kill(host, false);
         if lost {
             world.lose_disk(host);
         }
+        named.push(host);
     })?;
     // All are down before the first is up again.
-    for host in world.hosts().collect::<Vec<_>>() {
-        if world.places[host.0].node.is_none() && world.places[host.0].process > 0 {
-            world.start(host);
-        }
-    }
+    named.into_iter().for_each(|host| world.start(host));
     Ok(())
 }
 
