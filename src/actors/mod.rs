@@ -38,11 +38,12 @@ mod switchboard;
 mod telling;
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use actix::{Actor, System};
 
-use crate::io::journal::Journal;
+use crate::io::journal::{self, Journal};
 use crate::io::sockets;
 use crate::io::streams::Listener;
 use crate::settings::Settings;
@@ -69,14 +70,27 @@ pub fn run(settings: Settings) -> ExitCode {
             premises.settings.client.max_clients
         );
     }
+    let directory = premises.settings.node.data_dir.clone();
     let system = System::new();
     system.block_on(async { drop(Supervisor::new(premises).start()) });
     match system.run_with_code().map(Ending::of_code) {
         Ok(Ending::InOrder) => ExitCode::SUCCESS,
+        Ok(Ending::Left) => forget(&directory),
         Ok(Ending::ByError) => ExitCode::FAILURE,
         Ok(Ending::BeginAgain) => begin_again(),
         Err(error) => {
             tracing::error!("ends: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// This node is none any more: whoever starts here next, as containers are started again, is a new one.
+fn forget(directory: &Path) -> ExitCode {
+    match journal::forget(directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}; remove it, or this node cannot join again");
             ExitCode::FAILURE
         }
     }

@@ -109,6 +109,8 @@ pub struct Node {
     gateways: OnceLock<Vec<Addr<Gateway>>>,
     closing: AtomicBool,
     leaving: AtomicBool,
+    /// The mesh agreed that this node is to leave.
+    drains: AtomicBool,
     ailing: Mutex<Vec<String>>,
     mesh: OnceLock<MeshId>,
     /// What is agreed, as far as this node knows.
@@ -150,6 +152,7 @@ impl Node {
             gateways: OnceLock::new(),
             closing: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            drains: AtomicBool::new(false),
             ailing: Mutex::default(),
             mesh: OnceLock::new(),
             published: RwLock::new(None),
@@ -261,6 +264,9 @@ impl Node {
 
     /// This is agreed now.
     pub fn publish(&self, published: &Arc<Published>) {
+        if let Some(member) = published.dictionary.member(self.me.id) {
+            self.drains.store(member.drains, Ordering::SeqCst);
+        }
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Some(published.clone());
         self.changed.notify_waiters();
     }
@@ -398,9 +404,31 @@ impl Node {
         }
     }
 
-    /// Ends this process: it is off the roster, which is no error where it wanted to be.
+    /// Whether the mesh has removed this node, as far as it knows.
+    pub fn is_off_the_roster(&self) -> bool {
+        self.published().is_some_and(|published| published.dictionary.gone.contains_key(&self.me.id))
+    }
+
+    /// Whether this node was told to leave, and holds nothing any more.
+    pub fn is_drained(&self) -> bool {
+        let Some(published) = self.published() else { return false };
+        let Candidate { id, incarnation, .. } = &self.me;
+        let drains = published.dictionary.member(*id).is_some_and(|member| member.drains);
+        drains && !published.dictionary.lists(*id, *incarnation)
+    }
+
+    /// How many ranges the roster gives this node.
+    pub fn ranges_held(&self) -> usize {
+        self.published().map_or(0, |published| published.dictionary.tally(self.me.id).held)
+    }
+
+    /// Ends this process: it is off the roster, which is no error where it, or an operator, wanted it to leave.
     pub fn end_removed(&self, reason: impl Into<String>) {
-        if self.is_leaving() { self.end("left the roster", Ending::InOrder) } else { self.end_by_error(reason) }
+        if self.is_leaving() || self.drains.load(Ordering::SeqCst) {
+            self.end("it holds nothing any more, and is off the roster", Ending::Left);
+        } else {
+            self.end_by_error(reason);
+        }
     }
 
     /// Ends this process, or this life of it. A node that leaves begins no other life: it ends once it is off the roster.

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use actix_rt::time::{sleep, timeout};
 use tokio::sync::oneshot;
 
@@ -32,11 +32,21 @@ use crate::io::streams::Listener;
 use crate::machines::dictionary::Dictionary;
 use crate::machines::{self, door, election, store};
 use crate::messages::ownership::Order;
+use crate::messages::peer::Lane;
 use crate::settings::{OnTerm, Settings};
 use crate::types::MeshId;
 
 /// How long a commander may take to hand over before it ends all the same.
 const HANDING_OVER: Duration = Duration::from_millis(400);
+
+/// Between two looks at how the mesh is.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a node that ends waits until nobody waits for it.
+const RESTING: Duration = Duration::from_secs(4);
+
+/// How long a node that could not give away all it holds tries to be off the roster all the same.
+const DROPPING: Duration = Duration::from_secs(1);
 
 /// How long clients may take to read what they are still told.
 const PARTING: Duration = Duration::from_millis(100);
@@ -56,6 +66,8 @@ pub struct End {
 pub enum Ending {
     /// It was told to.
     InOrder,
+    /// It has left the mesh. What starts here next is a new node.
+    Left,
     /// Something it relied on does not hold.
     ByError,
     /// Its life is over for the mesh: it begins another one at once, with empty memory, as if it had been started again.
@@ -70,7 +82,10 @@ impl Ending {
 
     /// As the system of actors was told.
     pub fn of_code(code: i32) -> Self {
-        [Self::InOrder, Self::BeginAgain].into_iter().find(|ending| ending.code() == code).unwrap_or(Self::ByError)
+        [Self::InOrder, Self::Left, Self::BeginAgain]
+            .into_iter()
+            .find(|ending| ending.code() == code)
+            .unwrap_or(Self::ByError)
     }
 }
 
@@ -150,6 +165,7 @@ impl Supervisor {
             Some(mesh) => self.take_part(mesh),
             None => self.join(context),
         }
+        context.spawn(see_clients_off(node.clone()).into_actor(self));
         context.spawn(hear_signals(node).into_actor(self));
     }
 
@@ -266,6 +282,21 @@ fn start_doors(node: &Arc<Node>, control: &Thread, doors: Listeners) {
     Console::new(node.clone(), console).start();
 }
 
+/// A node that was told to leave and holds nothing any more closes its doors, a moment before it is off the roster: until then
+/// it tells clients that know an older map where to ask, and passes on what they say.
+async fn see_clients_off(node: Arc<Node>) {
+    loop {
+        let changed = node.changed();
+        if node.is_drained() {
+            sleep(node.timing().failure_timeout).await; // not a guess: so long clients are told where to ask
+            if node.is_drained() {
+                return node.close_doors();
+            }
+        }
+        changed.await;
+    }
+}
+
 /// SIGTERM and SIGINT end this process in order; the second time at once.
 async fn hear_signals(node: Arc<Node>) {
     let Ok(mut signals) = node.surroundings.signals() else {
@@ -273,21 +304,63 @@ async fn hear_signals(node: Arc<Node>) {
     };
     let name = signals.next().await;
     tracing::info!("{name}: ending in order");
-    tokio::select! {
+    let ending = tokio::select! {
         biased;
-        _ = signals.next() => {}
-        () = part(&node) => {}
-    }
-    node.end(name, Ending::InOrder);
+        _ = signals.next() => Ending::InOrder,
+        ending = part(&node) => ending,
+    };
+    node.end(name, ending);
 }
 
-/// Hands over what this node does for the mesh, and sees its clients off.
-async fn part(node: &Arc<Node>) {
+/// Leaves the mesh, if that is wished for and others can take what this node holds; else hands over what it does for the
+/// mesh, for as long as it is away, and sees its clients off.
+async fn part(node: &Arc<Node>) -> Ending {
+    let wished = node.settings.node.on_term == OnTerm::Leave && node.mesh().is_some();
+    if wished && leave(node).await {
+        return Ending::Left;
+    }
     step_down(node).await;
+    rest(node).await;
     node.close_doors();
     sleep(PARTING).await; // not a guess: what is under way may be answered so long
-    if node.settings.node.on_term == OnTerm::Leave && node.mesh().is_some() {
-        leave(node).await;
+    if wished && drop_out(node).await { Ending::Left } else { Ending::InOrder }
+}
+
+/// Lets the mesh do without this node before it ends, so that nobody waits for it then.
+async fn rest(node: &Node) {
+    if node.published().is_none_or(|published| published.dictionary.roster.len() < 2) {
+        return;
+    }
+    let resting = order(node, Order::Rest { node: node.me.id, incarnation: node.me.incarnation });
+    let span = node.settings.node.grace.min(RESTING);
+    tokio::select! {
+        rested = timeout(span, resting) => match rested {
+            // Not a guess: so long clients that know an older map are told where to ask.
+            Ok(Ok(())) => sleep(node.timing().failure_timeout).await,
+            Ok(Err(why)) => tracing::warn!("ends while others wait for it: {why}"),
+            Err(_) => tracing::warn!("ends while others wait for it: they had not done without it in {span:?}"),
+        },
+        () = forsaken(node) => tracing::info!("nobody commands, or nobody is there: the whole mesh seems to end"),
+    }
+}
+
+/// Waits until nobody has been reached, or nobody has commanded, for as long as a hand-over may take.
+async fn forsaken(node: &Node) {
+    let is_forsaken = || {
+        let commander = node.adopted().and_then(|adopted| adopted.commander);
+        commander.is_none() || node.switchboard.standing(Lane::Control).is_empty()
+    };
+    loop {
+        let looks = HANDING_OVER.as_millis() / LOOK.as_millis();
+        let mut seen = 0;
+        while is_forsaken() && seen < looks {
+            sleep(LOOK).await; // not a guess: between two looks
+            seen += 1;
+        }
+        if seen == looks {
+            return;
+        }
+        sleep(LOOK).await; // not a guess: between two looks
     }
 }
 
@@ -306,16 +379,48 @@ async fn step_down(node: &Node) {
     }
 }
 
-/// Off the roster: this node answers nobody any more.
-async fn leave(node: &Node) {
+/// Gives away all that this node holds while its clients go on, as far as the grace period goes. Whether it is off the
+/// roster.
+async fn leave(node: &Arc<Node>) -> bool {
     node.leave();
-    let (answer, answered) = oneshot::channel();
-    deliver(&node.crew().ownership, Ordering { order: Order::Drop { node: node.me.id }, answer });
-    match timeout(node.settings.node.grace, answered).await {
-        Ok(Ok(Ok(_))) => tracing::info!("left the roster"),
-        Ok(Ok(Err(why))) => tracing::warn!("could not leave the roster: {why}"),
-        _ => tracing::warn!("could not leave the roster in {:?}", node.settings.node.grace),
+    let grace = node.settings.node.grace;
+    let drained = async {
+        order(node, Order::Drain { node: node.me.id }).await?;
+        loop {
+            let changed = node.changed();
+            if node.is_off_the_roster() {
+                return Ok::<(), String>(());
+            }
+            changed.await;
+        }
+    };
+    match timeout(grace, drained).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(why)) => tracing::warn!("keeps what it holds until it ends: {why}"),
+        Err(_) => tracing::warn!(
+            "{} of its ranges could not be given away in {grace:?} (node.grace); their other copies are what is left of them",
+            node.ranges_held()
+        ),
     }
+    false
+}
+
+/// Off the roster as one whose process has ended, which it soon has. Whether that could be done.
+async fn drop_out(node: &Node) -> bool {
+    let dropped = order(node, Order::Drop { node: node.me.id });
+    match timeout(DROPPING, dropped).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(why)) => tracing::warn!("stays on the roster: {why}"),
+        Err(_) => tracing::warn!("stays on the roster: nobody has answered in {DROPPING:?}"),
+    }
+    false
+}
+
+/// Brings an order to the commander.
+async fn order(node: &Node, order: Order) -> Result<(), String> {
+    let (answer, answered) = oneshot::channel();
+    deliver(&node.crew().ownership, Ordering { order, answer });
+    answered.await.map_err(|_| "this node is ending".to_owned())?.map(drop)
 }
 
 impl Actor for Supervisor {
@@ -329,8 +434,16 @@ impl Actor for Supervisor {
 impl Handler<End> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, end: End, _context: &mut Context<Self>) {
-        self.end(&end.reason, end.ending);
+    /// Who leaves holds nothing any more, but clients may still talk through it to others.
+    fn handle(&mut self, end: End, context: &mut Context<Self>) {
+        match &self.node {
+            Some(node) if end.ending == Ending::Left && !node.is_closing() => {
+                node.close_doors();
+                let parted = sleep(PARTING).into_actor(self); // not a guess: what is under way may be answered so long
+                context.spawn(parted.map(move |(), supervisor, _| supervisor.end(&end.reason, end.ending)));
+            }
+            _ => self.end(&end.reason, end.ending),
+        }
     }
 }
 

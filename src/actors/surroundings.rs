@@ -185,6 +185,7 @@ impl Surroundings {
             Self::Machine => {
                 match ending {
                     Ending::InOrder => tracing::info!("ends: {reason}"),
+                    Ending::Left => tracing::info!("has left the mesh: {reason}"),
                     Ending::ByError => tracing::error!("ends: {reason}"),
                     Ending::BeginAgain => tracing::warn!("begins another life: {reason}"),
                 }

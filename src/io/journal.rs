@@ -87,6 +87,18 @@ impl JournalError {
 
 type Outcome<T> = Result<T, JournalError>;
 
+/// Removes the journal of a data directory, after its node has left the mesh: its id will never be admitted again.
+///
+/// # Errors
+/// When that cannot be done.
+pub fn forget(directory: &Path) -> Result<(), JournalError> {
+    let path = directory.join(FILE);
+    fs::remove_file(&path)
+        .and_then(|()| File::open(directory))
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| io_error(&path, &error))
+}
+
 /// The open journal of one node. No other process can open it meanwhile.
 #[derive(Debug)]
 pub struct Journal {

@@ -48,4 +48,6 @@ pub enum EventKind {
     SettingChanged,
     /// Something this node noticed of itself: a slow disk, a contradiction in its settings.
     Noticed,
+    /// A node was told to give away what it holds and leave, or to stay after all.
+    NodeDraining,
 }

@@ -146,6 +146,31 @@ pub struct Member {
     pub standing: Standing,
     /// The newest incarnation known to be dead (G22, G24): chains that list it, or an older one, list nobody.
     pub dead: Option<Incarnation>,
+    /// It is to give away all it holds, then to leave: an operator's word, which holds whatever life it lives.
+    #[serde(default)]
+    pub drains: bool,
+    /// Whether an operator has said that it votes.
+    #[serde(default)]
+    pub franchise: Franchise,
+}
+
+impl Member {
+    /// A node as it comes on the roster.
+    pub fn new(index: u16, node: Candidate, standing: Standing) -> Self {
+        Self { index, node, standing, dead: None, drains: false, franchise: Franchise::Any }
+    }
+}
+
+/// Whether a node votes, as far as operators have a word in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Franchise {
+    /// Where there is a seat for it.
+    #[default]
+    Any,
+    /// Before others.
+    Votes,
+    /// Never.
+    Learns,
 }
 
 /// How a node of the roster stands. The states of docs/protocol.md; `gone` is not on the roster any more.
@@ -299,6 +324,8 @@ pub enum Cause {
         /// Who was lost.
         lost: Vec<NodeId>,
     },
+    /// A node was to leave, and has given away all it held.
+    Drained(NodeId),
 }
 
 /// The log's commands: the only way the dictionary changes. Those that name an epoch have no effect on any other (G2).
@@ -344,6 +371,20 @@ pub enum Command {
     },
     /// Clients' writes pause in the whole mesh, or go on.
     Pause(Option<Pause>),
+    /// A node gives away all it holds and leaves then, or stays after all.
+    Drain {
+        /// Which node, whatever life it lives.
+        node: NodeId,
+        /// Whether it is to leave.
+        drains: bool,
+    },
+    /// Who votes is left to the commander no longer, as far as this node goes.
+    Enfranchise {
+        /// Which node, whatever life it lives.
+        node: NodeId,
+        /// Whether it votes.
+        franchise: Franchise,
+    },
 }
 
 /// An operator's word that clients' writes shall wait.
@@ -477,6 +518,40 @@ pub enum Order {
     },
     /// Clients' writes go on.
     Resume,
+    /// This node gives away all it holds, then leaves the roster.
+    Drain {
+        /// Which.
+        node: NodeId,
+    },
+    /// A node that drains stays after all.
+    Abort {
+        /// Which.
+        node: NodeId,
+    },
+    /// Nothing is done: which moves would a drain of this node make, or which are outstanding?
+    Preview {
+        /// Which node would be drained, if any.
+        drain: Option<NodeId>,
+    },
+    /// Moves that were put off, for a head that was busy or for nodes that did not reach each other, are tried at once.
+    Rebalance,
+    /// This node votes, as soon as it has the whole log; if there is no seat for it, instead of another.
+    Promote {
+        /// Which.
+        node: NodeId,
+    },
+    /// This node does not vote.
+    Demote {
+        /// Which.
+        node: NodeId,
+    },
+    /// A node says that its process is about to end, and will be back: nobody shall wait for it meanwhile.
+    Rest {
+        /// Which.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+    },
 }
 
 /// Asked by a node that belongs to no mesh yet, at an address, in a connection of its own after the handshake.

@@ -124,7 +124,8 @@ fn nodes_that_are_told_to_end_hand_over_and_end_in_order() {
                 world.until("it has ended", WELL_WITHIN, |world| !world.endings.is_empty()).await?;
                 let (host, over) = world.endings.pop().expect("just seen");
                 assert_eq!(host, Host(index));
-                assert!(matches!(over, Over::Ended(_, Ending::InOrder)), "{on_term:?}: {over:?}");
+                let wanted = if on_term == OnTerm::Leave { Ending::Left } else { Ending::InOrder };
+                assert!(matches!(over, Over::Ended(_, ending) if ending == wanted), "{on_term:?}: {over:?}");
                 world.until("the mesh is whole again", WELL_WITHIN, World::is_whole).await?;
             }
             Ok(())

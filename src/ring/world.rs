@@ -186,7 +186,7 @@ impl World {
             Over::Ended(why, Ending::ByError) if !harmed => {
                 return Err(format!("{}: place {index} ended by itself: {why}", self.book.now()));
             }
-            Over::Ended(_, Ending::InOrder) if self.plan.on_term == OnTerm::Leave => self.places[index].lose_disk(),
+            Over::Ended(_, Ending::Left) => self.places[index].lose_disk(),
             _ => {}
         }
         self.endings.push((Host(index), over));

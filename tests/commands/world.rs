@@ -53,7 +53,7 @@ fn dictionary() -> Dictionary {
     let settings = MeshSettings { ranges: RANGES, factor: 1, ..MeshSettings::default() };
     let mut dictionary = Dictionary::found(MeshId(0xabc << 32), settings, candidate(1));
     for number in 2..=3 {
-        let member = Member { index: number as u16, node: candidate(number), standing: Standing::Up, dead: None };
+        let member = Member::new(number as u16, candidate(number), Standing::Up);
         dictionary.roster.insert(NodeId(number), member);
     }
     for (place, chain) in dictionary.chains.iter_mut().enumerate() {

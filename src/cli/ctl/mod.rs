@@ -79,6 +79,42 @@ enum Verb {
         /// Its name or id.
         node: String,
     },
+    /// This node gives away all it holds while clients go on, then leaves the mesh, and its process ends.
+    Drain {
+        /// Its name or id.
+        node: String,
+        /// Do nothing, and list which ranges would move.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// A node that drains stays after all.
+    Abort {
+        /// Its name or id.
+        node: String,
+    },
+    /// This node votes as soon as it has the whole log, if need be instead of another.
+    Promote {
+        /// Its name or id.
+        node: String,
+    },
+    /// This node does not vote.
+    Demote {
+        /// Its name or id.
+        node: String,
+    },
+    /// Moves that were put off are tried at once, and what is yet to move is listed. (A mesh balances itself: this makes it
+    /// do nothing else than it would.)
+    Rebalance {
+        /// Do nothing, and list them.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// For whoever starts all nodes anew, one after the other: whether the next one may go. Ends with 1 if not yet.
+    Rolling {
+        /// Look once, and say it.
+        #[arg(long, required = true)]
+        check: bool,
+    },
     /// Clients' writes wait, in the whole mesh, and are refused as surely not applied when they have waited for client.park;
     /// reads go on.
     Pause,
@@ -130,11 +166,19 @@ fn obey(arguments: &Arguments, output: &mut dyn Write) -> Result<bool, ClientErr
             let render = |verification: &Verification| render::verification(verification, all);
             asked.tell(&words, render, |verification: &Verification| verification.well)
         }
-        Verb::StepDown { to: None } => asked.tell(&["MESH", "STEPDOWN"], render::done, |_: &OrderDone| true),
-        Verb::StepDown { to: Some(to) } => asked.tell(&["MESH", "STEPDOWN", to], render::done, |_: &OrderDone| true),
-        Verb::Drop { node } => asked.tell(&["MESH", "DROP", node], render::done, |_: &OrderDone| true),
-        Verb::Pause => asked.tell(&["MESH", "PAUSE"], render::done, |_: &OrderDone| true),
-        Verb::Resume => asked.tell(&["MESH", "RESUME"], render::done, |_: &OrderDone| true),
+        Verb::StepDown { to: None } => asked.order(&["STEPDOWN"], false),
+        Verb::StepDown { to: Some(to) } => asked.order(&["STEPDOWN", to], false),
+        Verb::Drop { node } => asked.order(&["DROP", node], false),
+        Verb::Drain { node, dry_run } => asked.order(&["DRAIN", node], *dry_run),
+        Verb::Abort { node } => asked.order(&["ABORT", node], false),
+        Verb::Promote { node } => asked.order(&["PROMOTE", node], false),
+        Verb::Demote { node } => asked.order(&["DEMOTE", node], false),
+        Verb::Rebalance { dry_run } => asked.order(&["REBALANCE"], *dry_run),
+        Verb::Rolling { .. } => {
+            asked.tell(&["MESH", "STATUS"], render::rolling, |status: &Status| render::in_the_way(status).is_empty())
+        }
+        Verb::Pause => asked.order(&["PAUSE"], false),
+        Verb::Resume => asked.order(&["RESUME"], false),
         Verb::Health => asked.tell(&["MESH", "STATUS"], render::health, |status: &Status| status.commander.is_some()),
         Verb::Watch { after, once } => asked.watch(*after, *once),
     }
@@ -157,6 +201,12 @@ impl Asked<'_> {
         let answer: T = self.client.json(words)?;
         say_to(self.output, if self.json { to_json(&answer) } else { render(&answer) });
         Ok(is_well(&answer))
+    }
+
+    /// Gives an order, or asks what would come of it.
+    fn order(&mut self, words: &[&str], dry_run: bool) -> Result<bool, ClientError> {
+        let words: Vec<&str> = ["MESH"].iter().chain(words).copied().chain(dry_run.then_some("DRYRUN")).collect();
+        self.tell(&words, render::done, |_: &OrderDone| true)
     }
 
     /// Asks again and again. The node holds the answer until something happens.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::cli::output::table;
 use crate::messages::status::{
     Compared, EventStatus, Explanation, HolderCompared, HolderStatus, Location, Map, NodeStatus, Nodes, OrderDone,
-    RangeCompared, Run, Status, Verification,
+    Problem, RangeCompared, Run, Status, Verification,
 };
 
 /// `keyval ctl status`.
@@ -41,6 +41,21 @@ pub(super) fn status(status: &Status) -> String {
         lines.push("All is well.".to_owned());
     }
     lines.join("\n")
+}
+
+/// What speaks against starting another node anew: all that is wrong, and all that is under way. What will always be so is not.
+pub(super) fn in_the_way(status: &Status) -> Vec<&Problem> {
+    let lasts = |problem: &&Problem| !problem.grave && ["few-voters", "address-differs"].contains(&&*problem.code);
+    status.problems.iter().filter(|problem| !lasts(problem)).collect()
+}
+
+/// `keyval ctl rolling --check`.
+pub(super) fn rolling(status: &Status) -> String {
+    let lines: Vec<String> = in_the_way(status)
+        .into_iter()
+        .map(|problem| format!("wait: {}  [{}]; {}", problem.what, problem.code, problem.doing))
+        .collect();
+    if lines.is_empty() { "the next node may go: every range has all its copies".to_owned() } else { lines.join("\n") }
 }
 
 /// `keyval ctl health`.

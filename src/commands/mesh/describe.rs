@@ -92,7 +92,7 @@ pub(super) fn has(chain: &Chain, state: HolderState) -> bool {
 /// `MESH NODES`. A node without a dictionary lists itself alone.
 pub fn nodes(view: &View<'_>) -> Nodes {
     let Some(agreed) = view.published else {
-        let me = Member { index: 0, node: view.me.clone(), standing: Standing::Joining, dead: None };
+        let me = Member::new(0, view.me.clone(), Standing::Joining);
         return Nodes { version: 0, nodes: vec![node_status(view, &me, Share::default(), &Seats::default(), false)] };
     };
     let shares = shares(&agreed.dictionary);

@@ -85,6 +85,16 @@ const HELP: &[&str] = &[
     "    The commander hands over, to this voter or the best one.",
     "DROP <node>",
     "    The process of this node has ended for good: off the roster at once.",
+    "DRAIN <node> [DRYRUN]",
+    "    This node gives away all it holds, then leaves. DRYRUN: which moves that would be.",
+    "ABORT <node>",
+    "    A node that drains stays after all.",
+    "REBALANCE [DRYRUN]",
+    "    Moves that wait for something are tried at once; they are listed. DRYRUN: they are listed alone.",
+    "PROMOTE <node>",
+    "    This node votes, if need be instead of another.",
+    "DEMOTE <node>",
+    "    This node does not vote.",
     "PAUSE",
     "    Clients' writes wait, in the whole mesh; reads go on.",
     "RESUME",
@@ -115,6 +125,13 @@ pub fn answer(view: &View<'_>, words: &[Bytes]) -> Answer {
         (b"STEPDOWN", []) => Answer::Order(Order::StepDown { to: None }),
         (b"STEPDOWN", [node]) => order(view, node, |node| Order::StepDown { to: Some(node) }),
         (b"DROP", [node]) => order(view, node, |node| Order::Drop { node }),
+        (b"DRAIN", [node]) => order(view, node, |node| Order::Drain { node }),
+        (b"DRAIN", [node, word]) if is_dry_run(word) => order(view, node, |node| Order::Preview { drain: Some(node) }),
+        (b"ABORT", [node]) => order(view, node, |node| Order::Abort { node }),
+        (b"PROMOTE", [node]) => order(view, node, |node| Order::Promote { node }),
+        (b"DEMOTE", [node]) => order(view, node, |node| Order::Demote { node }),
+        (b"REBALANCE", []) => Answer::Order(Order::Rebalance),
+        (b"REBALANCE", [word]) if is_dry_run(word) => Answer::Order(Order::Preview { drain: None }),
         (b"PAUSE", []) => Answer::Order(Order::Pause { since_ms: view.now.wall_ms }),
         (b"RESUME", []) => Answer::Order(Order::Resume),
         (b"WATCH", []) => watch(view, 0),
@@ -178,6 +195,10 @@ pub fn verified(result: Result<Verification, String>) -> Reply {
         Ok(verification) => json_reply(&verification),
         Err(why) => Reply::error(format!("REFUSED {why}")),
     }
+}
+
+fn is_dry_run(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"dryrun")
 }
 
 fn watch(view: &View<'_>, after: u64) -> Answer {

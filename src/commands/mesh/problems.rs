@@ -107,8 +107,11 @@ fn nodes(agreed: &Published, found: &mut Vec<Problem>) {
             Standing::Draining => found.push(problem(
                 false,
                 "node-draining",
-                format!("{name} gives away what it holds, and leaves then"),
-                "its ranges move to others one by one",
+                format!(
+                    "{name} gives away what it holds, then leaves: {} ranges are left",
+                    dictionary.tally(member.node.id).held
+                ),
+                "its ranges move to others; `keyval ctl abort` lets it stay",
             )),
             Standing::Up => {}
         }

@@ -36,6 +36,15 @@ pub(in crate::commands) const COMMANDS: &[Spec] = &[Spec {
         Spec { name: "mesh|watch", summary: "Tells what happens from now on.", ..TELL },
         Spec { name: "mesh|stepdown", summary: "Has the commander hand over, to a named node if wished.", ..ORDER },
         Spec { name: "mesh|drop", arity: -3, summary: "Takes a node whose process has ended off the roster.", ..ORDER },
+        Spec { name: "mesh|drain", arity: -3, summary: "Has a node give away what it holds, and leave.", ..ORDER },
+        Spec { name: "mesh|abort", arity: 3, summary: "Has a node that drains stay after all.", ..ORDER },
+        Spec {
+            name: "mesh|rebalance",
+            summary: "Lists the moves under way, and tries those put off at once.",
+            ..ORDER
+        },
+        Spec { name: "mesh|promote", arity: 3, summary: "Has a node vote.", ..ORDER },
+        Spec { name: "mesh|demote", arity: 3, summary: "Has a node not vote.", ..ORDER },
         Spec { name: "mesh|pause", arity: 2, summary: "Has clients' writes wait; reads go on.", ..ORDER },
         Spec { name: "mesh|resume", arity: 2, summary: "Lets clients' writes go on.", ..ORDER },
         Spec { name: "mesh|help", arity: 2, summary: "Lists the subcommands.", ..TELL },

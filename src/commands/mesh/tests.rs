@@ -48,8 +48,7 @@ fn holder(number: u64, state: HolderState) -> Holder {
 impl World {
     /// Three nodes that are well; each heads a third, as one run.
     fn well() -> Self {
-        let member =
-            |number: u64| Member { index: number as u16, node: candidate(number), standing: Standing::Up, dead: None };
+        let member = |number: u64| Member::new(number as u16, candidate(number), Standing::Up);
         let chain = |range: u64| Chain {
             epoch: Epoch(4),
             generation: Generation(1),
@@ -317,6 +316,14 @@ fn orders_name_nodes_and_go_to_the_ownership_machine() {
     assert_eq!(world.ask("MESH STEPDOWN"), Answer::Order(Order::StepDown { to: None }));
     assert_eq!(world.ask("MESH STEPDOWN node-3"), Answer::Order(Order::StepDown { to: Some(id(3)) }));
     assert_eq!(world.ask("MESH DROP node-3"), Answer::Order(Order::Drop { node: id(3) }));
+    assert_eq!(world.ask("MESH DRAIN node-3"), Answer::Order(Order::Drain { node: id(3) }));
+    assert_eq!(world.ask("MESH DRAIN node-3 DRYRUN"), Answer::Order(Order::Preview { drain: Some(id(3)) }));
+    assert_eq!(world.ask("MESH ABORT node-3"), Answer::Order(Order::Abort { node: id(3) }));
+    assert_eq!(world.ask("MESH PROMOTE node-3"), Answer::Order(Order::Promote { node: id(3) }));
+    assert_eq!(world.ask("MESH DEMOTE node-3"), Answer::Order(Order::Demote { node: id(3) }));
+    assert_eq!(world.ask("MESH REBALANCE"), Answer::Order(Order::Rebalance));
+    assert_eq!(world.ask("MESH REBALANCE dryrun"), Answer::Order(Order::Preview { drain: None }));
+    assert!(world.refusal("MESH DRAIN node-3 SOON").starts_with("ERR "));
     assert_eq!(ordered(Err("the commander lives".into())), Reply::error("REFUSED the commander lives"));
 }
 

@@ -242,6 +242,7 @@ impl Dictionary {
             Cause::Restarted(node) => format!("{} started anew and holds nothing", name(node)),
             Cause::Expired(node) => format!("{} was silent so long that it was given up", name(node)),
             Cause::Dropped(node) => format!("{} was dropped by the operator", name(node)),
+            Cause::Drained(node) => format!("{} has given away all it held", name(node)),
             Cause::CaughtUp(node) => format!("{} has all and serves now", name(node)),
             Cause::HandedOver { from, to } => format!("{} handed over to {}", name(from), name(to)),
             Cause::CalledOff => "a hand-over was called off".into(),
@@ -267,6 +268,7 @@ fn concerned(cause: &Cause) -> Option<NodeId> {
         | Cause::Restarted(node)
         | Cause::Expired(node)
         | Cause::Dropped(node)
+        | Cause::Drained(node)
         | Cause::CaughtUp(node)
         | Cause::Left(node) => Some(*node),
         Cause::HandedOver { to, .. } => Some(*to),

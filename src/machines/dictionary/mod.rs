@@ -104,7 +104,7 @@ impl Dictionary {
         // All ranges begin alike, so they may share one record until they change.
         let chain = Arc::new(chain);
         let chains = vec![chain; settings.ranges as usize];
-        let member = Member { index: 0, node: founder, standing: Standing::Up, dead: None };
+        let member = Member::new(0, founder, Standing::Up);
         Self {
             mesh,
             version: Version(1),
@@ -144,6 +144,8 @@ impl Dictionary {
             Command::SetChains(changes) => self.set_chains(changes),
             Command::Configure { key, value } => self.configure(key, value),
             Command::Pause(pause) => self.pause(*pause),
+            Command::Drain { node, drains } => self.drain(*node, *drains),
+            Command::Enfranchise { node, franchise } => self.enfranchise(*node, *franchise),
         };
         assert!(self.version == version, "the version is raised here alone");
         match outcome {

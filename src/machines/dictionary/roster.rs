@@ -5,7 +5,7 @@
 
 use crate::machines::dictionary::{Dictionary, Gone};
 use crate::messages::events::{Event, EventKind};
-use crate::messages::ownership::{Candidate, Cause, Member, Role, Standing};
+use crate::messages::ownership::{Candidate, Cause, Franchise, Member, Role, Standing};
 use crate::types::{Incarnation, NodeId};
 
 /// How many nodes a roster may have. Far above any mesh we know of; keeps a flood of strangers from growing the log.
@@ -92,7 +92,7 @@ impl Dictionary {
         let free = self.free_index();
         match self.roster.get_mut(&node.id) {
             None => {
-                let member = Member { index: free, node, standing: Standing::Joining, dead: None };
+                let member = Member::new(free, node, Standing::Joining);
                 self.roster.insert(member.node.id, member);
             }
             Some(member) => {
@@ -168,6 +168,7 @@ impl Dictionary {
         }
         let text = match cause {
             Cause::Dropped(_) => format!("{name} is off the roster: dropped by the operator"),
+            Cause::Drained(_) => format!("{name} is off the roster: it has given away all it held"),
             _ => format!("{name} is off the roster: absent for longer than node_expiry"),
         };
         let event = self.event(EventKind::NodeRemoved, Some(id), Vec::new(), text);
@@ -178,6 +179,38 @@ impl Dictionary {
             self.gone.remove(&oldest.clone());
         }
         Ok(vec![event])
+    }
+
+    pub(super) fn drain(&mut self, id: NodeId, drains: bool) -> Outcome {
+        let member = self.roster.get_mut(&id).ok_or_else(|| format!("node {id} is not on the roster"))?;
+        let name = member.node.name.clone();
+        if member.drains == drains {
+            return Err(format!("{name} is to {} already", if drains { "leave" } else { "stay" }));
+        }
+        member.drains = drains;
+        let tally = self.tally(id);
+        let text = match drains {
+            true => {
+                format!("{name} drains: it gives away the {} ranges it holds, then leaves", tally.held + tally.loading)
+            }
+            false => format!("{name} stays: it gives away nothing more"),
+        };
+        Ok(vec![self.event(EventKind::NodeDraining, Some(id), Vec::new(), text)])
+    }
+
+    pub(super) fn enfranchise(&mut self, id: NodeId, franchise: Franchise) -> Outcome {
+        let member = self.roster.get_mut(&id).ok_or_else(|| format!("node {id} is not on the roster"))?;
+        let name = member.node.name.clone();
+        if member.franchise == franchise {
+            return Err(format!("{name} has it so already"));
+        }
+        member.franchise = franchise;
+        let text = match franchise {
+            Franchise::Any => format!("{name} votes where there is a seat for it"),
+            Franchise::Votes => format!("{name} is to vote"),
+            Franchise::Learns => format!("{name} is not to vote"),
+        };
+        Ok(vec![self.event(EventKind::SeatsChanged, Some(id), Vec::new(), text)])
     }
 
     /// The candidate under the name that the roster gives it: names are for people, who need them to differ.

@@ -35,7 +35,7 @@ fn member(id: NodeId) -> Member {
         weight: 100,
         role: Role::Drone,
     };
-    Member { index: id.0 as u16, node, standing: Standing::Up, dead: None }
+    Member::new(id.0 as u16, node, Standing::Up)
 }
 
 fn chain(head: Option<NodeId>, changed: u64) -> Arc<Chain> {

@@ -13,7 +13,7 @@ use super::seats::{self, Seat, Step, View};
 use super::{Effect, Election, Proposed, convert};
 use crate::messages::election::SeatsChange;
 use crate::messages::events::EventKind;
-use crate::messages::ownership::{Command, Role, Standing};
+use crate::messages::ownership::{Command, Franchise, Role, Standing};
 use crate::planted::{self, Bug};
 use crate::types::{Instant, NodeId, Term, Timing};
 use crate::wire::codec;
@@ -286,7 +286,9 @@ impl Election {
     /// One node, as the plan of seats sees it.
     fn look_at(&self, node: NodeId, reign: &Reign, now: Instant, timing: &Timing) -> Seat {
         let member = self.dictionary().and_then(|dictionary| dictionary.roster.get(&node));
-        let leaving = member.is_some_and(|member| member.standing == Standing::Draining)
+        let franchise = member.map(|member| member.franchise).unwrap_or_default();
+        let leaving = member.is_some_and(|member| member.drains)
+            || franchise == Franchise::Learns
             || reign.removals.iter().any(|removal| removal.node == node);
         let suspect = member.is_none_or(|member| member.standing == Standing::Suspect);
         let me = node == self.me();
@@ -297,9 +299,11 @@ impl Election {
         Seat {
             rostered: member.is_some(),
             leaving,
+            heard: hears,
             live: hears && !leaving && (me || !suspect),
             dead: !me && silent_for >= timing.seat_timeout(),
             caught_up: me || progress.is_some_and(|progress| progress.matched > 0 && progress.matched + NEAR >= last),
+            wanted: franchise == Franchise::Votes,
             witness: member.is_some_and(|member| member.node.role == Role::Witness),
             told: reign.farewells.get(&node).is_some_and(|(place, since)| {
                 let knows = progress.is_none_or(|progress| progress.committed_index >= *place);
@@ -324,7 +328,7 @@ impl Election {
             Some(Step::Change(change)) => self.propose_seats(&change),
             Some(Step::HandOver) => {
                 if let Ok(to) = self.successor(now, timing, None) {
-                    let text = format!("this node is to leave; handing over to {}", self.name(to));
+                    let text = format!("this node is not to vote any more; handing over to {}", self.name(to));
                     self.note(EventKind::Noticed, Some(self.me()), text, effects);
                     self.hand_over(now, to);
                 }

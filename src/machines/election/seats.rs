@@ -28,8 +28,12 @@ use crate::types::NodeId;
 pub(super) struct Seat {
     /// It is on the roster.
     pub rostered: bool,
-    /// It is about to leave: it gives up its seat.
+    /// It is about to leave, or is not to vote: it gives up its seat.
     pub leaving: bool,
+    /// An operator wants it to vote.
+    pub wanted: bool,
+    /// It was heard lately.
+    pub heard: bool,
     /// It could be trusted with a seat: heard lately, and neither suspect nor leaving.
     pub live: bool,
     /// It has been silent for so long that its seat goes to another.
@@ -71,6 +75,7 @@ pub(super) fn plan(view: &View<'_>) -> Option<Step> {
         .take_seat_of_leaver()
         .or_else(|| view.forget())
         .or_else(|| view.teach())
+        .or_else(|| view.seat_wanted())
         .or_else(|| view.replace_dead())
         .or_else(|| view.relieve())
         .or_else(|| view.promote())
@@ -108,7 +113,7 @@ impl View<'_> {
             seat.rostered && seat.live && seat.caught_up
         };
         let mut heirs: Vec<NodeId> = self.seats.learners.iter().copied().filter(ready).collect();
-        heirs.sort_by_key(|node| (self.seat(*node).witness, *node));
+        heirs.sort_by_key(|node| (!self.seat(*node).wanted, self.seat(*node).witness, *node));
         heirs
     }
 
@@ -143,7 +148,14 @@ impl View<'_> {
         } else {
             change.gone.push(leaver);
         }
-        Some(change)
+        // One that is there goes on voting where the others could not decide anything without it.
+        let is_needed = self.seat(leaver).rostered && self.seat(leaver).heard && !self.can_decide(&self.after(&change));
+        (!is_needed).then_some(change)
+    }
+
+    /// Whether those of these voters who are heard are a majority.
+    fn can_decide(&self, voters: &[NodeId]) -> bool {
+        voters.iter().filter(|node| **node == self.me || self.seat(**node).heard).count() >= majority(voters.len())
     }
 
     /// A learner that is off the roster, and knows it, is sent nothing more.
@@ -158,6 +170,19 @@ impl View<'_> {
         let seated = |node: &NodeId| self.seats.voters.contains(node) || self.seats.learners.contains(node);
         let new = self.nodes.iter().find(|(node, seat)| seat.rostered && !seated(node)).map(|(node, _)| *node)?;
         Some(SeatsChange { learners: vec![new], why: format!("{new} is on the roster"), ..Default::default() })
+    }
+
+    /// Whom an operator wants to vote does, if need be instead of another.
+    fn seat_wanted(&self) -> Option<SeatsChange> {
+        let heir = self.heirs().into_iter().find(|heir| self.seat(*heir).wanted)?;
+        let mut change =
+            SeatsChange { voters: vec![heir], why: format!("an operator wants {heir} to vote"), ..Default::default() };
+        if self.seats.voters.len() >= self.max_voters {
+            let others = self.voters().filter(|node| *node != self.me && !self.seat(*node).wanted);
+            let rank = |node: &NodeId| (self.seat(*node).dead, self.seat(*node).witness, *node);
+            change.learners.push(others.max_by_key(rank)?);
+        }
+        self.can_always_rule(&self.after(&change)).then_some(change)
     }
 
     fn replace_dead(&self) -> Option<SeatsChange> {
@@ -200,7 +225,10 @@ impl View<'_> {
     fn demote(&self) -> Option<SeatsChange> {
         let surplus = self.seats.voters.len().saturating_sub(self.max_voters.max(1));
         let mut last: Vec<NodeId> = self.voters().filter(|node| *node != self.me).collect();
-        last.sort_by_key(|node| (!self.seat(*node).dead, !self.seat(*node).witness, std::cmp::Reverse(*node)));
+        last.sort_by_key(|node| {
+            let seat = self.seat(*node);
+            (seat.wanted, !seat.dead, !seat.witness, std::cmp::Reverse(*node))
+        });
         last.truncate(surplus);
         let why = format!("{} nodes vote at most", self.max_voters);
         (!last.is_empty()).then(|| SeatsChange { learners: last, why, ..Default::default() })
@@ -238,15 +266,17 @@ mod tests {
     }
 
     /// A mesh as node 1 sees it, by who votes, who learns, and a letter for each node on the roster: `l`ive and caught up,
-    /// `b`ehind, `s`ilent for a while, `d`ead, `w`itness (live), `g`oing.
+    /// `b`ehind, `s`ilent for a while, `d`ead, `w`itness (live), `g`oing, `v`oting by an operator's wish (live, caught up).
     fn next(voters: &[u64], learners: &[u64], nodes: &str, max_voters: usize) -> Option<Step> {
         let seats = Seats { voters: ids(voters), learners: ids(learners), ..Seats::default() };
         let seat = |letter| Seat {
             rostered: letter != 'x',
             leaving: letter == 'g',
-            live: matches!(letter, 'l' | 'b' | 'w'),
+            wanted: letter == 'v',
+            heard: matches!(letter, 'l' | 'b' | 'w' | 'v' | 'g'),
+            live: matches!(letter, 'l' | 'b' | 'w' | 'v'),
             dead: letter == 'd',
-            caught_up: matches!(letter, 'l' | 'w' | 'g'),
+            caught_up: matches!(letter, 'l' | 'w' | 'g' | 'v'),
             witness: letter == 'w',
             told: letter == 'x',
         };
@@ -357,11 +387,28 @@ mod tests {
     fn who_leaves_gives_up_its_seat_and_a_commander_hands_over() {
         assert_eq!(changed(next(&[1, 2, 3], &[4], "lgll", 5)), change(&[4], &[2], &[]));
         assert_eq!(changed(next(&[1, 2, 3], &[], "lgl", 5)), change(&[], &[2], &[]));
+        assert_eq!(next(&[1, 2, 3], &[], "lgd", 5), None, "the two that are left could decide nothing");
+        assert_eq!(changed(next(&[1, 2, 3], &[4], "lgdl", 5)), change(&[4], &[2], &[]));
+        assert_eq!(next(&[1, 2, 3], &[], "lgs", 5), None);
         assert_eq!(changed(next(&[1, 2, 3], &[4], "lxll", 5)), change(&[4], &[], &[2]));
         assert_eq!(changed(next(&[1, 3], &[2], "lxl", 5)), change(&[], &[], &[2]));
         assert_eq!(next(&[1, 2, 3], &[], "gll", 5), Some(Step::HandOver));
         assert_eq!(changed(next(&[1], &[2], "gl", 5)), change(&[2], &[], &[]), "an heir first");
         assert_eq!(next(&[1, 2], &[], "gw", 5), None, "a witness never rules");
+    }
+
+    #[test]
+    fn an_operators_wish_comes_before_numbers() {
+        assert_eq!(
+            changed(next(&[1, 2, 3], &[4], "lllv", 5)),
+            change(&[4], &[], &[]),
+            "four vote, if that is wished for"
+        );
+        assert_eq!(changed(next(&[1, 2, 3], &[4], "lllv", 3)), change(&[4], &[3], &[]));
+        assert_eq!(changed(next(&[1, 2, 3], &[4], "ldlv", 3)), change(&[4], &[2], &[]));
+        assert_eq!(changed(next(&[1, 2, 3], &[4], "llvv", 3)), change(&[4], &[2], &[]));
+        assert_eq!(next(&[1, 2, 3], &[4], "lvvv", 3), None, "nobody has to go");
+        assert_eq!(next(&[1, 2, 3, 4], &[], "lllv", 3).map(|step| changed(Some(step))), Some(change(&[], &[3], &[])));
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn member(id: NodeId) -> Member {
         weight: 100,
         role: Role::Drone,
     };
-    Member { index: id.0 as u16, node, standing: Standing::Up, dead: None }
+    Member::new(id.0 as u16, node, Standing::Up)
 }
 
 /// Nodes 1, 2, 3; `chains` at `version`; never given up by time.

@@ -154,6 +154,11 @@ impl Evidence {
     }
 
     /// Notes that a head did not park in time.
+    /// Heads that were too busy to hand over are asked again.
+    pub fn forget_balked(&mut self) {
+        self.balked.clear();
+    }
+
     pub fn note_balked(&mut self, now: Instant, range: RangeId) {
         self.balked.insert(range, now);
     }

@@ -8,19 +8,22 @@
 //! lease to report failures, here only the commander's own verdict counts.
 //!
 //! `reign` is the commander's loop; `steps` decides about one range, `roster` about nodes; `watch` and `evidence` keep what
-//! was observed; `errands` brings orders to the commander; `verify` compares copies, whoever commands. Not here: who is heard (`heartbeat`), where things should lie
+//! was observed; `wishes` keeps what operators want of nodes, `drain` lets them leave, `rest` go and come back; `errands` brings orders to the commander; `verify` compares copies, whoever commands. Not here: who is heard (`heartbeat`), where things should lie
 //! (`placement`), what a command does (`dictionary`), how data travels (`chain`).
 
 mod contract;
+mod drain;
 mod errands;
 mod evidence;
 mod reign;
+mod rest;
 mod roster;
 mod steps;
 #[cfg(test)]
 mod tests;
 mod verify;
 mod watch;
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +37,7 @@ use crate::machines::election::Published;
 use crate::machines::heartbeat::Adoption;
 use crate::messages::chain::Counted;
 use crate::messages::events::{Event, EventKind};
-use crate::messages::ownership::{Candidate, JoinAnswer, Order, OwnershipMessage, Pause, Role};
+use crate::messages::ownership::{Candidate, Franchise, JoinAnswer, Order, OwnershipMessage, Pause, Role};
 use crate::types::{Epoch, Instant, MeshId, NodeId, Now, RangeId, Term};
 
 pub use contract::{Effect, Input};
@@ -43,6 +46,7 @@ use evidence::Life;
 use reign::Reign;
 use verify::Verifications;
 use watch::Missed;
+use wishes::Want;
 
 /// How many questions of commanders are remembered until the stores have answered.
 const QUESTIONS: usize = 256;
@@ -356,6 +360,23 @@ impl Ownership {
             }
             Order::Pause { since_ms } => reign.desk.wish(asker, Some(Pause { by: asker.0, since_ms })),
             Order::Resume => reign.desk.wish(asker, None),
+            Order::Drain { node } => reign.want(asker, node, Want::Leave(true), published),
+            Order::Abort { node } => reign.want(asker, node, Want::Leave(false), published),
+            Order::Rest { node, incarnation } => reign.resting.begin(now, asker, Life { node, incarnation }),
+            Order::Promote { node } => reign.want(asker, node, Want::Vote(Franchise::Votes), published),
+            Order::Demote { node } => reign.want(asker, node, Want::Vote(Franchise::Learns), published),
+            Order::Preview { drain } => {
+                let result = reign.preview(now, &published.dictionary, drain);
+                reign.desk.reply(asker, result);
+            }
+            Order::Rebalance => {
+                if reign.desk.is_first_asking(asker) {
+                    reign.evidence.forget_balked();
+                    reign.watch.forget_apart();
+                }
+                let result = reign.preview(now, &published.dictionary, None);
+                reign.desk.reply(asker, result);
+            }
         }
         reign.stir(now, pace);
     }

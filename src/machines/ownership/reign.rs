@@ -13,14 +13,19 @@ use crate::machines::dictionary::Dictionary;
 use crate::machines::election::{Proposed, Published};
 use crate::machines::placement::{self, Drone, PlacementInput, Present};
 use crate::messages::events::{Event, EventKind};
-use crate::messages::ownership::{Applied, Chain, Command, Former, Holder, HolderState, OwnershipMessage, SetChain};
+use crate::messages::ownership::{
+    Applied, Candidate, Chain, Command, Former, Holder, HolderState, Member, OwnershipMessage, SetChain,
+};
 use crate::types::{Epoch, Instant, NodeId, RangeId, Term, Version};
 
 use super::Effect;
+use super::drain::{may_leave, moves};
 use super::evidence::{Evidence, Life};
-use super::roster::Desk;
+use super::rest::Resting;
+use super::roster::{Asker, Desk};
 use super::steps::{Need, Urgency, View, Why};
 use super::watch::Watch;
+use super::wishes::Want;
 
 /// The most changes in one command: some tens of kilobytes of log, and few enough that the next command comes soon.
 const BATCH: usize = 256;
@@ -31,6 +36,12 @@ const LOADING_EACH: usize = 32;
 
 /// The most ranges that load at a time in the whole mesh, so that the commander's log is not filled by moves alone.
 const LOADING_ALL: usize = 256;
+
+/// How many ranges that lack no copy begin to move in a second, and at once. Each change of a chain holds up its range's clients for
+/// some ten milliseconds, and a move takes three: so few of all operations meet one that their p99 hardly moves. What lacks a
+/// copy is not held back.
+const MOVES_A_SECOND: u32 = 100;
+const MOVES_AT_ONCE: u32 = 16;
 
 /// The most heads that are parked at a time: their clients wait.
 const PARKED: usize = 64;
@@ -43,9 +54,11 @@ pub(super) struct Reign {
     pub watch: Watch,
     pub evidence: Evidence,
     pub desk: Desk,
+    pub resting: Resting,
     nodes: Lane,
     chains: Lane,
     target: Target,
+    pace: Pace,
     next_beat: Instant,
     last_review: Instant,
     /// Something happened that has not been looked at; it is looked at then.
@@ -65,11 +78,46 @@ struct Lane {
     not_before: Instant,
 }
 
-/// The plan, kept while what it follows from stays the same.
+/// Holds moves back: when the next would begin if none had been held back.
+#[derive(Debug, Default)]
+struct Pace {
+    next: Instant,
+}
+
+impl Pace {
+    /// Whether one more may begin.
+    fn take(&mut self, now: Instant) -> bool {
+        let step = Duration::from_secs(1) / MOVES_A_SECOND;
+        let next = self.next.max(now);
+        let may = next.since(now) < step * MOVES_AT_ONCE;
+        if may {
+            self.next = next + step;
+        }
+        may
+    }
+}
+
+/// The plan, and what it was made from.
 #[derive(Debug, Default)]
 struct Target {
-    of: Option<(Version, Vec<Drone>)>,
+    /// Who may hold ranges, how many holders each has, and who rests.
+    of: Option<(Vec<Drone>, u8, Vec<NodeId>)>,
+    version: Version,
+    /// Who held each range then.
+    from: Vec<Vec<NodeId>>,
     plan: Vec<Vec<NodeId>>,
+}
+
+impl Target {
+    /// Whether nobody holds a range who neither held it when this was planned nor is to hold it.
+    fn is_approached(&self, dictionary: &Dictionary) -> bool {
+        let is_expected =
+            |range: usize, node: &NodeId| self.from[range].contains(node) || self.plan[range].contains(node);
+        dictionary.chains.len() == self.from.len()
+            && dictionary
+                .ranges()
+                .all(|(range, chain)| chain.holders.iter().all(|holder| is_expected(range.0.into(), &holder.node)))
+    }
 }
 
 /// What all ranges need, gathered.
@@ -91,9 +139,11 @@ impl Reign {
             watch: Watch::new(me),
             evidence: Evidence::default(),
             desk: Desk::default(),
+            resting: Resting::default(),
             nodes: Lane::default(),
             chains: Lane::default(),
             target: Target::default(),
+            pace: Pace::default(),
             next_beat: now,
             last_review: Instant(0),
             review_at: Some(now),
@@ -142,6 +192,9 @@ impl Reign {
         }
         self.watch.on_roster(now, dictionary);
         self.desk.answer(now, dictionary, &self.watch, effects);
+        for (asker, result) in self.resting.settle(now, dictionary, &self.watch) {
+            self.desk.reply(asker, result);
+        }
         self.review_roster(now, dictionary, numbers, effects);
         if self.settled {
             return;
@@ -161,19 +214,40 @@ impl Reign {
         }
     }
 
-    /// Who should hold what, by who is heard; who may soon be back keeps its place.
+    /// Who should hold what. It is planned anew from where things lie, but for a drain: its plan is kept as long as the same
+    /// drones are there and all goes its way, so that what was foretold of it is what is done.
     fn plan(&mut self, now: Instant, dictionary: &Dictionary) {
-        let able = dictionary.drones().filter(|member| {
-            self.watch.can_be_given(dictionary, member) || self.watch.may_return(now, dictionary, member.node.id)
-        });
-        let drone = |node: NodeId, weight, zone: &str| Drone { node, weight, zone: zone.into() };
-        let drones: Vec<Drone> =
-            able.map(|member| drone(member.node.id, member.node.weight, &member.node.zone)).collect();
-        let of = Some((dictionary.version, drones));
-        if self.target.of == of {
+        let of = (self.able(now, dictionary, None), dictionary.settings.factor, self.resting.nodes());
+        let is_same = self.target.of.as_ref() == Some(&of);
+        let drains = || dictionary.roster.values().any(|member| member.drains);
+        let is_kept = || drains() && self.target.is_approached(dictionary);
+        if is_same && (self.target.version == dictionary.version || is_kept()) {
+            self.target.version = dictionary.version;
             return;
         }
-        let (_, drones) = of.clone().expect("just made");
+        let plan = self.targets(dictionary, &of.0);
+        let holders = |(_, chain): (RangeId, &Arc<Chain>)| chain.holders.iter().map(|holder| holder.node).collect();
+        let from = dictionary.ranges().map(holders).collect();
+        self.target = Target { of: Some(of), version: dictionary.version, from, plan };
+    }
+
+    /// Who may hold ranges: who is heard, and who may soon be back and keeps its place. Not who is to leave, be it `leaver` or
+    /// by the roster, unless nobody else is there.
+    fn able(&self, now: Instant, dictionary: &Dictionary, leaver: Option<NodeId>) -> Vec<Drone> {
+        let is_there = |member: &&Member| {
+            self.watch.can_be_given(dictionary, member)
+                || self.watch.may_return(now, dictionary, member.node.id)
+                || self.resting.contains(member.node.id)
+        };
+        let leaves = |member: &&Member| member.drains || leaver == Some(member.node.id);
+        let (leaving, staying): (Vec<&Member>, Vec<&Member>) = dictionary.drones().filter(is_there).partition(leaves);
+        let able = if staying.is_empty() { leaving } else { staying };
+        let drone = |node: &Candidate| Drone { node: node.id, weight: node.weight, zone: node.zone.clone() };
+        able.into_iter().map(|member| drone(&member.node)).collect()
+    }
+
+    /// Who of these should hold each range, head first.
+    fn targets(&self, dictionary: &Dictionary, drones: &[Drone]) -> Vec<Vec<NodeId>> {
         let present = |(range, chain): (RangeId, &Arc<Chain>)| {
             let mut present = present(dictionary, chain);
             // Who keeps its place, or is back and has not joined again, counts as there, or the plan would fill it.
@@ -190,7 +264,28 @@ impl Reign {
         };
         let present = dictionary.ranges().map(present).collect();
         let factor = usize::from(dictionary.settings.factor);
-        self.target = Target { of, plan: placement::plan(&PlacementInput { drones, factor, present }) };
+        let mut plan = placement::plan(&PlacementInput { drones: drones.to_vec(), factor, present });
+        // Who rests keeps its place, and holds nothing meanwhile.
+        plan.iter_mut().for_each(|wanted| wanted.retain(|node| !self.resting.contains(*node)));
+        plan
+    }
+
+    /// An operator wants something of a node.
+    pub fn want(&mut self, asker: Asker, node: NodeId, want: Want, published: &Published) {
+        self.desk.want(asker, (node, want), published, &self.watch);
+    }
+
+    /// What would be done if this node were drained, or is yet to be done, for people.
+    pub fn preview(
+        &self,
+        now: Instant,
+        dictionary: &Dictionary,
+        leaver: Option<NodeId>,
+    ) -> Result<Vec<String>, String> {
+        let Some(leaver) = leaver else { return Ok(moves(dictionary, &self.target.plan)) };
+        let member = dictionary.member(leaver).ok_or_else(|| format!("no node {leaver} is on the roster"))?;
+        may_leave(member, dictionary, &self.watch)?;
+        Ok(moves(dictionary, &self.targets(dictionary, &self.able(now, dictionary, Some(leaver)))))
     }
 
     fn review_ranges(&mut self, now: Instant, dictionary: &Dictionary, numbers: &mut u64, effects: &mut Vec<Effect>) {
@@ -203,14 +298,14 @@ impl Reign {
         if !self.chains.is_free(now, dictionary.version) {
             return;
         }
-        let changes = self.choose(dictionary, needs);
+        let changes = self.choose(now, dictionary, needs);
         if !changes.is_empty() {
             self.chains.propose(now, numbers, Command::SetChains(changes), effects);
         }
     }
 
     fn gather(&mut self, now: Instant, dictionary: &Dictionary) -> Needs {
-        let able = self.target.of.as_ref().map_or(&[][..], |(_, able)| able);
+        let able = self.target.of.as_ref().map_or(&[][..], |(able, ..)| able);
         let (watch, evidence, target) = (&self.watch, &self.evidence, &self.target.plan);
         let view = View { now, dictionary, watch, evidence, target, able };
         let mut needs = Needs::default();
@@ -237,7 +332,7 @@ impl Reign {
 
     /// What goes into the next command: the most urgent, then joins, the most endangered ranges first, as far as there is
     /// room among what loads.
-    fn choose(&self, dictionary: &Dictionary, needs: Needs) -> Vec<SetChain> {
+    fn choose(&mut self, now: Instant, dictionary: &Dictionary, needs: Needs) -> Vec<SetChain> {
         let Needs { mut changes, mut joins, .. } = needs;
         changes.sort_by_key(|(urgency, change)| (*urgency, change.range));
         let mut chosen: Vec<SetChain> = changes.into_iter().map(|(_, change)| change).take(BATCH).collect();
@@ -247,13 +342,14 @@ impl Reign {
             loading.insert(*node, dictionary.tally(*node).loading);
         });
         let mut all: usize = loading.values().sum();
-        for (_, change) in joins {
+        for (copies, change) in joins {
             let joiner = change.holders.last().expect("somebody joins").node;
             let its = loading.entry(joiner).or_default();
             if chosen.len() >= BATCH || all >= LOADING_ALL {
                 break;
             }
-            if *its < LOADING_EACH {
+            let lacks = copies < usize::from(dictionary.settings.factor);
+            if *its < LOADING_EACH && (lacks || self.pace.take(now)) {
                 *its += 1;
                 all += 1;
                 chosen.push(change);

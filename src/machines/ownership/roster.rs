@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::machines::dictionary::Dictionary;
+use crate::machines::election::Published;
 use crate::messages::ownership::{Candidate, Cause, Chain, Command, JoinAnswer, Member, Pause, Standing};
-use crate::types::{Instant, NodeId, RangeId};
+use crate::types::{Incarnation, Instant, NodeId, RangeId};
 
 use super::Effect;
+use super::drain::{self, Drained};
 use super::watch::Watch;
+use super::wishes::{Want, Wishes};
 
 /// For how long one who asks to join is kept before it is told to ask again.
 const VISIT: Duration = Duration::from_secs(2);
@@ -24,6 +27,8 @@ const VISITORS: usize = 64;
 pub(super) struct Desk {
     visitors: BTreeMap<NodeId, Visitor>,
     drops: BTreeMap<NodeId, Vec<Asker>>,
+    wishes: Wishes,
+    drained: Drained,
     /// Whether clients' writes shall be paused, where that is not so yet; and who waits to hear how it stands.
     wish: Option<Option<Pause>>,
     wishers: Vec<Asker>,
@@ -90,6 +95,13 @@ impl Desk {
         }
     }
 
+    /// An operator wants something of a node. Answered by [`Desk::take_replies`].
+    pub fn want(&mut self, asker: Asker, what: (NodeId, Want), published: &Published, watch: &Watch) {
+        let is_first = self.is_first_asking(asker);
+        let reply = self.wishes.hear(asker, is_first, what, published, watch);
+        self.replies.extend(reply);
+    }
+
     /// An operator pauses clients' writes, or lets them go on. The last word counts; an old one that comes again does not.
     pub fn wish(&mut self, asker: Asker, pause: Option<Pause>) {
         if self.is_first_asking(asker) {
@@ -148,6 +160,8 @@ impl Desk {
             let lines = vec![dictionary.pause_words().to_owned()];
             self.replies.extend(self.wishers.drain(..).map(|asker| (asker, Ok(lines.clone()))));
         }
+        self.drained.note(now, dictionary);
+        self.replies.extend(self.wishes.settle(dictionary));
         for (node, askers) in self.drops.extract_if(.., |node, _| !dictionary.roster.contains_key(node)) {
             let lines = vec![format!("node {node} is off the roster")];
             self.replies.extend(askers.into_iter().map(|asker| (asker, Ok(lines.clone()))));
@@ -168,8 +182,11 @@ impl Desk {
             .or_else(|| self.next_drop(dictionary))
             .or_else(|| stand(dictionary, watch, Standing::Suspect))
             .or_else(|| self.wish.map(Command::Pause))
+            .or_else(|| self.wishes.next(dictionary))
             .or_else(|| self.admit(now, dictionary, watch))
             .or_else(|| stand(dictionary, watch, Standing::Up))
+            .or_else(|| stand(dictionary, watch, Standing::Draining))
+            .or_else(|| self.drained.next(now, dictionary))
             .or_else(|| remove_absent(now, dictionary, watch))
     }
 
@@ -202,7 +219,9 @@ impl Desk {
         let admitting = self.visitors.values().filter(|visitor| !dictionary.shows(&visitor.candidate));
         let admitting = admitting.map(|visitor| format!("{} is being admitted", visitor.candidate.name));
         let dropping = self.drops.keys().map(|node| format!("{} is being dropped", dictionary.name_of(*node)));
-        admitting.chain(dropping).collect()
+        let leaving = dictionary.roster.values().filter(|member| member.drains);
+        let leaving = leaving.map(|member| drain::words(dictionary, member.node.id));
+        admitting.chain(dropping).chain(leaving).collect()
     }
 }
 
@@ -220,26 +239,27 @@ fn bury_expired(dictionary: &Dictionary, watch: &Watch) -> Option<Command> {
     dictionary.settings.give_up_after()?;
     let counts = |member: &&Member| {
         let (node, life) = (member.node.id, member.node.incarnation);
-        let keeps_copy = |chain: &Chain| {
-            chain.former.iter().any(|copy| copy.node == node && copy.incarnation == life)
-                && chain.serving().all(|holder| dictionary.is_dead(holder.node, holder.incarnation))
-        };
-        !member.is_over()
-            && watch.expired(node, life).is_some()
-            && (dictionary.lists(node, life) || dictionary.chains.iter().any(|chain| keeps_copy(chain)))
+        !member.is_over() && watch.expired(node, life).is_some() && is_waited_for(dictionary, node, life)
     };
     let member = dictionary.roster.values().find(counts)?;
     let node = member.node.id;
     Some(Command::Bury { node, incarnation: member.node.incarnation, cause: Cause::Expired(node) })
 }
 
+/// Whether ranges may wait for this life: it is a member of them, or keeps a copy where all who serve have ended.
+pub(super) fn is_waited_for(dictionary: &Dictionary, node: NodeId, life: Incarnation) -> bool {
+    let keeps_copy = |chain: &Chain| {
+        chain.former.iter().any(|copy| copy.node == node && copy.incarnation == life)
+            && chain.serving().all(|holder| dictionary.is_dead(holder.node, holder.incarnation))
+    };
+    dictionary.lists(node, life) || dictionary.chains.iter().any(|chain| keeps_copy(chain))
+}
+
 /// A node that should stand otherwise, by what is seen of it.
 fn stand(dictionary: &Dictionary, watch: &Watch, to: Standing) -> Option<Command> {
     dictionary.roster.values().filter(|member| !member.is_over()).find_map(|member| {
         let (standing, evidence) = watch.standing(member)?;
-        // Who drains goes on doing so while it is heard.
-        let drains = member.standing == Standing::Draining && standing == Standing::Up;
-        (standing == to && member.standing != standing && !drains).then(|| Command::Stand {
+        (standing == to && member.standing != standing).then(|| Command::Stand {
             node: member.node.id,
             incarnation: member.node.incarnation,
             standing,

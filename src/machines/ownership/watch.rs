@@ -91,6 +91,11 @@ impl Watch {
         apart.proven |= now.since(apart.first) >= timing.failure_timeout / 2;
     }
 
+    /// An operator knows that nodes reach each other again.
+    pub fn forget_apart(&mut self) {
+        self.apart.clear();
+    }
+
     /// Whether two nodes did not reach each other, less than `span` ago.
     pub fn are_apart(&self, now: Instant, one: NodeId, other: NodeId, span: Duration) -> bool {
         let pair = (one.min(other), one.max(other));
@@ -150,14 +155,13 @@ impl Watch {
         self.hears(dictionary, holder.node, holder.incarnation)
     }
 
-    /// Whether ranges may be placed at a node: a drone that is heard and does not drain. What this commander hears itself
-    /// counts before the roster says so: ranges would else be moved away from a node in the moment it is back.
+    /// Whether a node can be given ranges: a drone that is heard. What this commander hears itself counts before the roster
+    /// says so: ranges would else be moved away from a node in the moment it is back.
     pub fn can_be_given(&self, dictionary: &Dictionary, member: &Member) -> bool {
         let node = &member.node;
         let stands = match member.standing {
-            Standing::Up => true,
+            Standing::Up | Standing::Draining => true,
             Standing::Joining | Standing::Suspect => self.has_heard(node.id, node.incarnation),
-            Standing::Draining => false,
         };
         node.role == Role::Drone && stands && self.hears(dictionary, node.id, node.incarnation)
     }
@@ -174,7 +178,8 @@ impl Watch {
         if let Some((_, evidence)) = self.suspicion(node.id, node.incarnation) {
             return Some((Standing::Suspect, evidence));
         }
-        self.has_heard(node.id, node.incarnation).then_some((Standing::Up, "heard"))
+        let heard = if member.drains { (Standing::Draining, "it is to leave") } else { (Standing::Up, "heard") };
+        self.has_heard(node.id, node.incarnation).then_some(heard)
     }
 
     /// For how long nothing was heard of a member, whatever life it lives; counted from this commander's election, or from

@@ -103,8 +103,7 @@ mod tests {
     fn answered(checker: &mut Acknowledged, copies: &[Copied]) -> Result<(), String> {
         let newest = chain();
         let (node, life, others) = (NodeId(1), Incarnation(1), vec![]);
-        let fact =
-            Fact::Answered { node, life, range: RangeId(0), chain: &newest, newest: &newest, copies, others };
+        let fact = Fact::Answered { node, life, range: RangeId(0), chain: &newest, newest: &newest, copies, others };
         checker.observe(Time(0), &fact)
     }
 

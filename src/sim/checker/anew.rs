@@ -86,15 +86,7 @@ mod tests {
                 Progress { epoch: chain.epoch, generation: chain.generation, applied, clean: Sequence(0), backlog: 0 };
             let (node, life) = (NodeId(1), Incarnation(1));
             let copies = [Copied { node, life, progress: Some(progress), digest: None }];
-            let fact = Fact::Answered {
-                node,
-                life,
-                range,
-                chain,
-                newest: chain,
-                copies: &copies,
-                others: vec![],
-            };
+            let fact = Fact::Answered { node, life, range, chain, newest: chain, copies: &copies, others: vec![] };
             checker.observe(Time(2), &fact)
         };
         assert!(play(None, (0, 7)).unwrap_err().contains("begun with nothing"));

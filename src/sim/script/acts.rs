@@ -124,6 +124,25 @@ pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> A
             let node = node(world, &arguments.word().ok_or("drop whom?")?)?;
             return order(world, Order::Drop { node }, arguments);
         }
+        "drain" => {
+            let node = node(world, &arguments.word().ok_or("drain whom?")?)?;
+            let dry_run = arguments.key("only").is_some_and(|only| only == "preview");
+            let order_it = if dry_run { Order::Preview { drain: Some(node) } } else { Order::Drain { node } };
+            return order(world, order_it, arguments);
+        }
+        "abort" => {
+            let node = node(world, &arguments.word().ok_or("abort whose drain?")?)?;
+            return order(world, Order::Abort { node }, arguments);
+        }
+        "promote" => {
+            let node = node(world, &arguments.word().ok_or("promote whom?")?)?;
+            return order(world, Order::Promote { node }, arguments);
+        }
+        "demote" => {
+            let node = node(world, &arguments.word().ok_or("demote whom?")?)?;
+            return order(world, Order::Demote { node }, arguments);
+        }
+        "rebalance" => return order(world, Order::Rebalance, arguments),
         "pausewrites" => {
             let since_ms = world.clock(Host(0)).wall_ms;
             return order(world, Order::Pause { since_ms }, arguments);
@@ -136,7 +155,11 @@ pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> A
     Ok(String::new())
 }
 
-fn each(world: &mut World, arguments: &mut Arguments, mut act: impl FnMut(&mut World, Host)) -> Result<(), Box<dyn Error>> {
+fn each(
+    world: &mut World,
+    arguments: &mut Arguments,
+    mut act: impl FnMut(&mut World, Host),
+) -> Result<(), Box<dyn Error>> {
     let names = arguments.rest();
     if names.is_empty() {
         return Err("whom?".into());

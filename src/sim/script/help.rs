@@ -30,7 +30,10 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("clock n1 [drift=\"-4%\"] [wall=\"-1h\"]", "another rate, a jump of the wall clock"),
     ("timeout n1", "its election timeout is over now"),
     ("stall n1 store 2s", "an actor's thread is busy"),
-    ("stepdown [n2] [at=n3], drop n3 [at=n1]", "an operator's orders"),
+    (
+        "stepdown [n2], drop n3, drain n3 [only=preview], abort n3, promote n4, demote n1, rebalance; all with [at=n1]",
+        "an operator's orders, at the commander or at another node",
+    ),
     ("pausewrites [at=n1], resumewrites [at=n1]", "clients' writes wait in the whole mesh, or go on"),
     (
         "verify [KEY] [at=n1]",

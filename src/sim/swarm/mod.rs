@@ -10,6 +10,7 @@
 
 mod aimed;
 mod nemesis;
+mod operators;
 mod recovery;
 
 use std::collections::BTreeMap;

@@ -84,11 +84,13 @@ pub enum Harm {
     Succession,
     /// The commander and one that alone serves a range reach only each other, and the commander's election sleeps.
     Enclave,
+    /// A node is to give away what it holds, and leave.
+    Drain,
     /// None.
     Peace,
 }
 
-const ALL: [Harm; 26] = [
+const ALL: [Harm; 27] = [
     Harm::Kill,
     Harm::PowerOff,
     Harm::Pause,
@@ -115,6 +117,7 @@ const ALL: [Harm; 26] = [
     Harm::WakeLate,
     Harm::Succession,
     Harm::Enclave,
+    Harm::Drain,
 ];
 
 /// All of it.
@@ -151,6 +154,7 @@ impl Harm {
             Self::WakeLate => "late waking",
             Self::Succession => "double succession",
             Self::Enclave => "enclave",
+            Self::Drain => "drain",
             Self::Peace => "peace",
         }
     }
@@ -181,6 +185,7 @@ pub(super) enum Undo {
     Resume(Host),
     Heal(Host, Host),
     Disk(Host),
+    Drain(NodeId),
 }
 
 /// A seed's will.
@@ -193,8 +198,10 @@ pub(super) struct Nemesis {
     pub(super) haste: Duration,
     pub(super) undo: Vec<(Time, Undo)>,
     /// Nodes whose data directory is gone, or that an operator has dropped: they never come back.
-    gone: BTreeSet<NodeId>,
-    vouched: Time,
+    pub(super) gone: BTreeSet<NodeId>,
+    /// When operators last said that such a node will not come back, and that a node may stay.
+    pub(super) vouched: Time,
+    pub(super) kept: Time,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -220,6 +227,7 @@ impl Nemesis {
             undo: Vec::new(),
             gone: BTreeSet::new(),
             vouched: Time(0),
+            kept: Time(0),
             counts: BTreeMap::new(),
         }
     }
@@ -276,6 +284,9 @@ impl Nemesis {
             Undo::Resume(host) => world.resume(host),
             Undo::Heal(from, to) => world.heal(from, to),
             Undo::Disk(host) => world.places[host.0].disk.health = Health::Well,
+            Undo::Drain(node) => {
+                self.order(world, Order::Abort { node });
+            }
         }
     }
 
@@ -296,19 +307,6 @@ impl Nemesis {
             place.disk.health = Health::Well;
         }
         world.start(host);
-    }
-
-    /// Where silence is no death an operator has to say that a node whose directory is lost will not come back.
-    pub(super) fn vouch(&mut self, world: &mut World) {
-        if world.settings.give_up_after().is_some() || world.now() < self.vouched + Duration::from_secs(2) {
-            return;
-        }
-        self.vouched = world.now();
-        let Some(commander) = world.commander() else { return };
-        let listed = world.newest_dictionary().map(|it| it.roster.keys().copied().collect::<Vec<_>>());
-        for node in listed.unwrap_or_default().into_iter().filter(|node| self.gone.contains(node)) {
-            world.order(commander.host, Order::Drop { node }, Duration::from_secs(2));
-        }
     }
 
     fn harm(&mut self, world: &mut World, harm: Harm) -> Option<()> {
@@ -400,6 +398,7 @@ impl Nemesis {
             Harm::WakeLate => self.wake_late(world)?,
             Harm::Succession => self.succeed_twice(world)?,
             Harm::Enclave => self.enclose(world)?,
+            Harm::Drain => self.drain(world, one)?,
             Harm::Peace => {}
         }
         Some(())
@@ -454,7 +453,7 @@ impl Nemesis {
     }
 
     /// Whether those who are left are a majority that can rule, in whatever way the voters may be changing.
-    fn is_bearable(&self, world: &World, node: NodeId) -> bool {
+    pub(super) fn is_bearable(&self, world: &World, node: NodeId) -> bool {
         let witnesses = world
             .newest_dictionary()
             .into_iter()
@@ -486,22 +485,6 @@ impl Nemesis {
         let limits = world.places[0].spec.limits;
         let host = world.add_place(Spec { join, role, limits, ..Spec::default() });
         world.start(host);
-        Some(())
-    }
-
-    /// An operator drops a node, and vouches that its process has ended.
-    fn drop(&mut self, world: &mut World, host: Host) -> Option<()> {
-        let node = world.places[host.0].disk.identity()?.node;
-        let others: Vec<Host> = world.hosts().filter(|it| *it != host && world.places[it.0].runs()).collect();
-        let at = *others.choose(&mut self.random)?;
-        if !self.is_bearable(world, node) {
-            return None;
-        }
-        world.kill(host, false);
-        world.tell_of(host, || "is dropped by an operator".into());
-        world.order(at, Order::Drop { node }, Duration::from_secs(10));
-        self.gone.insert(node);
-        self.later(world, Undo::Start(host), Duration::from_secs(40));
         Some(())
     }
 }

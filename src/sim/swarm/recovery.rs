@@ -36,6 +36,7 @@ fn become_whole(world: &mut World, nemesis: &mut Nemesis) {
             nemesis.start(world, host);
         }
         nemesis.vouch(world);
+        nemesis.keep_some(world);
         world.checkers.violation().is_some() || lacks(world).is_none()
     });
     let now = world.now();

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::machines::election::{Input, Proposed};
 use crate::messages::events::EventKind;
-use crate::messages::ownership::{Cause, Command, Role, Standing};
+use crate::messages::ownership::{Cause, Command, Role};
 use crate::types::Incarnation;
 
 fn seats_settled(world: &World, voters: usize, learners: usize) -> bool {
@@ -210,8 +210,7 @@ fn a_commander_that_is_to_be_removed_hands_over_first() {
 fn a_draining_commander_hands_over() {
     let mut world = World::of(7, 4);
     let old = world.commander().unwrap();
-    let standing = Standing::Draining;
-    world.decide(&Command::Stand { node: id(old), incarnation: Incarnation(1), standing, evidence: "asked".into() });
+    world.decide(&Command::Drain { node: id(old), drains: true });
     world.wait_for(2_000, "another rules", |world| world.commander().is_some_and(|node| node != old));
     world.wait_for(3_000, "its seat has gone to the learner", |world| {
         seats_settled(world, 3, 1) && !world.published(world.commander().unwrap()).seats.votes(id(old))

@@ -1,5 +1,6 @@
 //! What the commander does, told in a small world.
 
+mod drain;
 mod world;
 
 use std::sync::Arc;
