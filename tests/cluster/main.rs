@@ -3,7 +3,7 @@
 //! One mesh at a time, since times are measured. Each story plays a few rounds; what the README promises is measured with
 //! `make build` and then `KEYVAL_BINARY=$PWD/target/release/keyval KEYVAL_ROUNDS=20 cargo test --test cluster -- --nocapture`.
 //! `KEYVAL_SECONDS` and `KEYVAL_SEED` say how long the bad days last, and which they are; `KEYVAL_KEYS` and `KEYVAL_MEGABYTES` how
-//! much there is to repair.
+//! much there is to repair or to move, `KEYVAL_RATE` how many writes a second go on meanwhile.
 
 mod bad_days;
 mod chaos;
@@ -11,6 +11,7 @@ mod client;
 mod cut_link;
 mod failover;
 mod front_door;
+mod growth;
 mod losses;
 mod mesh;
 mod orders;

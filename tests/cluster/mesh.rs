@@ -207,6 +207,38 @@ impl Mesh {
         until_gone(&self.nodes[node]);
     }
 
+    /// SIGTERM.
+    pub fn terminate(&self, node: usize) {
+        signal(self.nodes[node].pid, Signal::TERM);
+    }
+
+    /// With which code an added node's process has ended, once it has.
+    pub fn ended(&mut self, node: usize) -> Option<i32> {
+        let pid = self.nodes[node].pid;
+        let child = self.added.iter_mut().find(|child| child.id() as i32 == pid).expect("an added node");
+        let mut code = None;
+        until("its process has ended", Duration::from_secs(10), || {
+            code = child.try_wait().expect("a child of ours");
+            code.is_some()
+        });
+        code.and_then(|code| code.code())
+    }
+
+    /// Whether a node's process has ended, and let go of its doors.
+    pub fn is_gone(&self, node: usize) -> bool {
+        !is_ours(self.nodes[node].pid) && TcpStream::connect(&self.nodes[node].client).is_err()
+    }
+
+    /// Whether the next node may be started anew, as `keyval ctl rolling --check` says at a node.
+    pub fn may_go_on(&self, node: usize) -> bool {
+        Command::new(binary())
+            .args(["ctl", "--at", &self.nodes[node].client, "rolling", "--check"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
     /// SIGSTOP.
     pub fn pause(&self, node: usize) {
         signal(self.nodes[node].pid, Signal::STOP);
