@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the Dockerfile's two base images from Debian's packages and this machine's Rust toolchain, for machines that
 # cannot pull images. Needs root, debootstrap and a docker engine; does nothing for an image that is there.
+#   docker/base-images.sh [slim]   with `slim` the one of the two that nodes run on
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,7 +26,7 @@ if ! has debian:bookworm-slim; then
     rm -rf "$work/slim"
 fi
 
-if ! has rust:1.95-bookworm || is_stale rust:1.95-bookworm; then
+if [ "${1:-}" != slim ] && { ! has rust:1.95-bookworm || is_stale rust:1.95-bookworm; }; then
     echo "making rust:1.95-bookworm from Debian's packages and this machine's toolchain"
     debootstrap --variant=minbase --include=gcc,libc6-dev,binutils,ca-certificates bookworm "$work/rust" >"$work/rust.log" 2>&1 ||
         { tail -5 "$work/rust.log" >&2; exit 1; }

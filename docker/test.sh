@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Plays the compose file as a user runs it: up, HELLO from outside, scale, kill one, down. `make test-docker`.
+# Plays the compose file as a user runs it: up, HELLO from outside, clients, scale up, kill, pause and cut off one, scale down,
+# all started again with other addresses; and nodes with doors on the host. `make test-docker`.
 #
 # Installs and starts a docker engine where that is possible (root, Debian's packages), and makes the base images where
 # none can be pulled. Where there is no engine and none can be had, it says so and is skipped.
@@ -8,6 +9,7 @@ cd "$(dirname "$0")/.."
 
 project=keyval-test
 port=${KEYVAL_PORT:-6234}
+compose_file=docker/docker-compose.yml
 started_engine=
 
 say() { printf '%6ds  %s\n' "$SECONDS" "$*"; }
@@ -36,14 +38,15 @@ engine() {
 
 compose() {
     if docker compose version >/dev/null 2>&1; then
-        docker compose -p "$project" -f docker/docker-compose.yml "$@"
+        docker compose -p "$project" -f "$compose_file" "$@"
     else
-        docker-compose -p "$project" -f docker/docker-compose.yml "$@"
+        docker-compose -p "$project" -f "$compose_file" "$@"
     fi
 }
 
 finish() {
     code=$?
+    [ -z "${writer:-}" ] || kill "$writer" 2>/dev/null || true
     if [ $code != 0 ] && docker info >/dev/null 2>&1; then
         echo "--- the last words of the nodes" >&2
         compose logs --tail 15 2>&1 | tail -60 >&2 || true
@@ -83,6 +86,10 @@ ask() {
 }
 
 all_well() { ctl status; }
+outside_nodes() {
+    compose exec -T node-1 keyval ctl --json nodes | python3 -c 'import json,sys; sys.exit(len(json.load(sys.stdin)["nodes"]) != '"$1"')' &&
+        compose exec -T node-1 keyval ctl status
+}
 nodes_are() { [ "$(ctl --json nodes | python3 -c 'import json,sys; print(len(json.load(sys.stdin)["nodes"]))')" = "$1" ]; }
 # The commander's address comes after the field's name and its own length.
 names_commander() { ask HELLO | grep -A2 -x commander | grep -qE ':6234$'; }
@@ -111,13 +118,19 @@ command -v python3 >/dev/null || skip "python3 reads the replies, and is not her
 engine
 trap finish EXIT
 if ! docker image inspect debian:bookworm-slim rust:1.95-bookworm >/dev/null 2>&1; then
-    { timeout 120 docker pull -q debian:bookworm-slim && timeout 300 docker pull -q rust:1.95-bookworm; } >/dev/null 2>&1 ||
+    { timeout 120 docker pull -q debian:bookworm-slim && { [ -n "${KEYVAL_BUILT:-}" ] || timeout 300 docker pull -q rust:1.95-bookworm; }; } >/dev/null 2>&1 ||
         say "no image can be pulled here: making base images of the same names"
 fi
-docker/base-images.sh # does nothing for what is there
+docker/base-images.sh ${KEYVAL_BUILT:+slim} # does nothing for what is there
 
+# What was built here a moment ago need not be built again.
 say "building the image"
-docker build -q -t keyval -f docker/Dockerfile . >/dev/null
+if [ -n "${KEYVAL_BUILT:-}" ]; then
+    docker build -q --target bare -t keyval-bare -f docker/Dockerfile . >/dev/null
+    docker build -q -t keyval -f docker/built.Dockerfile . >/dev/null
+else
+    docker build -q -t keyval -f docker/Dockerfile . >/dev/null
+fi
 say "up: a founder and two drones"
 KEYVAL_PORT=$port compose up -d --no-build
 until_true 60 nodes_are 3
@@ -129,18 +142,82 @@ for key in $(seq 1 60); do ask SET "key:$key" "value-$key" | grep -q '+OK'; done
 until_true 5 keys_are_there
 say "60 keys written and read through the published port"
 
-compose up -d --no-build --no-recreate --scale drone=5
+clients=$(mktemp)
+docker/clients.py "127.0.0.1:$port" >"$clients" &
+writer=$!
+
+scale() { compose up -d --no-build --no-recreate --scale "drone=$1"; }
+scale 5
 until_true 60 nodes_are 6
 until_true 120 spread
 until_true 30 all_well
-keys_are_there
-say "scaled to five drones: six nodes, ranges spread: $(spread); every key still there"
+say "scaled to five drones under load: six nodes, ranges spread: $(spread)"
 
 victim=$(compose ps -q drone | head -1)
 docker kill "$victim" >/dev/null
 killed=$SECONDS
-until_true 20 keys_answer
-say "one drone killed: every key's range is served again after at most $((SECONDS - killed)) s"
+until_true 20 keys_are_there
+say "one drone killed: every key answers as before after at most $((SECONDS - killed)) s"
+scale 5
+until_true 60 all_well
+until_true 60 nodes_are 6
+say "it is started again: all is well"
+
+paused=$(compose ps -q drone | sed -n 2p)
+docker pause "$paused" >/dev/null
+until_true 20 keys_are_there
+docker unpause "$paused" >/dev/null
+until_true 60 all_well
+say "one drone paused and resumed: every key answers, all is well"
+
+cut=$(compose ps -q drone | sed -n 3p)
+network=$(docker inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}' "$cut")
+docker network disconnect "$network" "$cut"
+until_true 20 keys_are_there
+docker network connect --alias drone "$network" "$cut"
+until_true 60 all_well
+until_true 60 nodes_are 6
+say "one drone cut off and connected again: every key answers, all is well"
+
+scale 2
+until_true 60 nodes_are 3
+until_true 60 all_well
+keys_are_there
+say "scaled down to two drones: three nodes on the roster; every key is still there"
+
+kill -TERM $writer
+if ! wait $writer; then
+    cat "$clients" >&2
+    echo "FAILED: an acknowledged write was lost" >&2
+    exit 1
+fi
+say "clients that wrote all the while: nothing acknowledged is lost: $(cut -c1-200 "$clients")"
+
+# Others take the addresses that the containers had.
+all=$(compose ps -q)
+docker kill $all >/dev/null
+taken=$(for _ in $all; do docker run -d --rm --network "$network" --entrypoint sleep keyval 600; done)
+docker start $all >/dev/null
+until_true 60 nodes_are 3
+until_true 60 all_well
+ask SET again yes | grep -q '+OK'
+docker kill $taken >/dev/null
+say "all killed, and started again with other addresses: the mesh is well, and takes writes"
+
+compose down -v --remove-orphans >/dev/null 2>&1
+compose_file=docker/outside.yml
+compose up -d --no-build
+until_true 60 outside_nodes 3
+docker/clients.py 127.0.0.1:6235 --cluster >"$clients" &
+writer=$!
+sleep 3 # so long they write
+kill -TERM $writer
+wait $writer || { cat "$clients" >&2; exit 1; }
+grep -q '"doors": 3' "$clients"
+say "nodes with doors on the host: a cluster-aware client outside reaches all three"
+python3 -c 'import sys, yaml; kinds = [part["kind"] for part in yaml.safe_load_all(sys.stdin)]; assert "StatefulSet" in kinds, kinds' \
+    <docker/kubernetes/statefulset.yaml
+say "docker/kubernetes/statefulset.yaml can be read"
 
 compose down -v --remove-orphans >/dev/null 2>&1
 say "down"
