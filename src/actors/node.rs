@@ -35,7 +35,7 @@ use crate::machines::{election, heartbeat, ownership};
 use crate::messages::events::{Event, EventKind};
 use crate::messages::ownership::Candidate;
 use crate::messages::peer::{PeerMessage, PeerRefusal};
-use crate::settings::Settings;
+use crate::settings::{OnTerm, Settings};
 use crate::types::{Incarnation, Instant, MeshId, NodeId, Now, Timing, Version};
 use crate::wire::handshake::Known;
 
@@ -422,10 +422,12 @@ impl Node {
         self.published().map_or(0, |published| published.dictionary.tally(self.me.id).held)
     }
 
-    /// Ends this process: it is off the roster, which is no error where it, or an operator, wanted it to leave.
+    /// Ends this process: it is off the roster, which is no error where it, or an operator, wanted it to leave, nor where it is to
+    /// leave whenever it ends.
     pub fn end_removed(&self, reason: impl Into<String>) {
-        if self.is_leaving() || self.drains.load(Ordering::SeqCst) {
-            self.end("it holds nothing any more, and is off the roster", Ending::Left);
+        let leaves = self.settings.node.on_term == OnTerm::Leave;
+        if leaves || self.is_leaving() || self.drains.load(Ordering::SeqCst) {
+            self.end("it is off the roster, and holds nothing any more", Ending::Left);
         } else {
             self.end_by_error(reason);
         }

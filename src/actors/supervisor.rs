@@ -320,7 +320,9 @@ async fn part(node: &Arc<Node>) -> Ending {
         return Ending::Left;
     }
     step_down(node).await;
-    rest(node).await;
+    if !wished {
+        rest(node).await;
+    }
     node.close_doors();
     sleep(PARTING).await; // not a guess: what is under way may be answered so long
     if wished && drop_out(node).await { Ending::Left } else { Ending::InOrder }
@@ -332,11 +334,11 @@ async fn rest(node: &Node) {
         return;
     }
     let resting = order(node, Order::Rest { node: node.me.id, incarnation: node.me.incarnation });
-    let span = node.settings.node.grace.min(RESTING);
+    let span = (node.settings.node.grace / 2).min(RESTING);
     tokio::select! {
         rested = timeout(span, resting) => match rested {
             // Not a guess: so long clients that know an older map are told where to ask.
-            Ok(Ok(())) => sleep(node.timing().failure_timeout).await,
+            Ok(Ok(())) => sleep(node.timing().failure_timeout.min(span)).await,
             Ok(Err(why)) => tracing::warn!("ends while others wait for it: {why}"),
             Err(_) => tracing::warn!("ends while others wait for it: they had not done without it in {span:?}"),
         },
@@ -383,13 +385,19 @@ async fn step_down(node: &Node) {
 /// roster.
 async fn leave(node: &Arc<Node>) -> bool {
     node.leave();
-    let grace = node.settings.node.grace;
+    // What is left of the grace period is for ending without it.
+    let grace = node.settings.node.grace * 3 / 4;
     let drained = async {
-        order(node, Order::Drain { node: node.me.id }).await?;
+        while let Err(why) = order(node, Order::Drain { node: node.me.id }).await {
+            // Without a commander nobody has said no.
+            if node.adopted().is_some_and(|adopted| adopted.commander.is_some()) {
+                return Err(why);
+            }
+        }
         loop {
             let changed = node.changed();
             if node.is_off_the_roster() {
-                return Ok::<(), String>(());
+                return Ok(());
             }
             changed.await;
         }

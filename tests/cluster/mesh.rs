@@ -420,8 +420,9 @@ impl Drop for Mesh {
         if std::thread::panicking() {
             self.tell_last_words();
         }
+        // How nodes end in order has stories of its own.
         for node in &self.nodes {
-            signal(node.pid, Signal::CONT);
+            signal(node.pid, Signal::KILL);
         }
         for child in &mut self.added {
             let _ = child.kill();
@@ -435,9 +436,6 @@ impl Drop for Mesh {
             }
             let _ = local.kill();
             let _ = local.wait();
-        }
-        for node in &self.nodes {
-            signal(node.pid, Signal::KILL);
         }
     }
 }

@@ -287,9 +287,8 @@ impl Election {
     fn look_at(&self, node: NodeId, reign: &Reign, now: Instant, timing: &Timing) -> Seat {
         let member = self.dictionary().and_then(|dictionary| dictionary.roster.get(&node));
         let franchise = member.map(|member| member.franchise).unwrap_or_default();
-        let leaving = member.is_some_and(|member| member.drains)
-            || franchise == Franchise::Learns
-            || reign.removals.iter().any(|removal| removal.node == node);
+        let leaving = franchise == Franchise::Learns || reign.removals.iter().any(|removal| removal.node == node);
+        let parting = member.is_some_and(|member| member.drains);
         let suspect = member.is_none_or(|member| member.standing == Standing::Suspect);
         let me = node == self.me();
         let hears = me || reign.hears(node, now, timing);
@@ -299,8 +298,9 @@ impl Election {
         Seat {
             rostered: member.is_some(),
             leaving,
+            parting,
             heard: hears,
-            live: hears && !leaving && (me || !suspect),
+            live: hears && !leaving && !parting && (me || !suspect),
             dead: !me && silent_for >= timing.seat_timeout(),
             caught_up: me || progress.is_some_and(|progress| progress.matched > 0 && progress.matched + NEAR >= last),
             wanted: franchise == Franchise::Votes,
@@ -381,6 +381,8 @@ impl Election {
             }
             Some(node) => {
                 if let Some(reign) = &mut self.reign {
+                    // One that waits already was given up by whoever asked.
+                    reign.removals.retain(|removal| removal.node != node);
                     reign.removals.push(Removal { request, node, command });
                     reign.look_again = true;
                 }

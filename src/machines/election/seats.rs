@@ -30,6 +30,8 @@ pub(super) struct Seat {
     pub rostered: bool,
     /// It is about to leave, or is not to vote: it gives up its seat.
     pub leaving: bool,
+    /// It is to leave, but still gives away what it holds: it gives its seat to another.
+    pub parting: bool,
     /// An operator wants it to vote.
     pub wanted: bool,
     /// It was heard lately.
@@ -68,7 +70,7 @@ pub(super) fn plan(view: &View<'_>) -> Option<Step> {
     if !view.seats.outgoing.is_empty() {
         return Some(Step::Change(SeatsChange::default()));
     }
-    if view.must_go(view.me) && view.successor().is_some() {
+    if view.must_hand_over() && view.successor().is_some() {
         return Some(Step::HandOver);
     }
     let change = view
@@ -92,6 +94,11 @@ impl View<'_> {
     fn must_go(&self, node: NodeId) -> bool {
         let seat = self.seat(node);
         !seat.rostered || seat.leaving
+    }
+
+    /// Whether this node is not to command any more, if another can.
+    fn must_hand_over(&self) -> bool {
+        self.must_go(self.me) || self.seat(self.me).parting
     }
 
     fn voters(&self) -> impl Iterator<Item = NodeId> {
@@ -130,17 +137,21 @@ impl View<'_> {
 
     /// A voter that leaves, or has left the roster, gives its seat to an heir, or gives it up.
     fn take_seat_of_leaver(&self) -> Option<SeatsChange> {
-        let leaver = self.voters().find(|node| *node != self.me && self.must_go(*node));
-        let heir = self.heirs().into_iter().take(1).collect::<Vec<_>>();
-        let Some(leaver) = leaver else {
-            // The commander itself leaves, and nobody could rule instead: an heir must vote first.
-            let alone = self.must_go(self.me) && !heir.is_empty();
-            return alone.then(|| SeatsChange {
-                voters: heir,
-                why: "the commander is to leave".into(),
-                ..Default::default()
-            });
-        };
+        let heir: Vec<NodeId> = self.heirs().into_iter().take(1).collect();
+        let goes = |node: &NodeId| *node != self.me && (self.must_go(*node) || self.seat(*node).parting);
+        if let Some(change) = self.voters().filter(goes).find_map(|leaver| self.take_seat_of(leaver, heir.clone())) {
+            return Some(change);
+        }
+        // The commander itself leaves, and nobody could rule instead: an heir must vote first.
+        let alone = self.must_hand_over() && self.successor().is_none() && !heir.is_empty();
+        alone.then(|| SeatsChange { voters: heir, why: "the commander is to leave".into(), ..Default::default() })
+    }
+
+    fn take_seat_of(&self, leaver: NodeId, heir: Vec<NodeId>) -> Option<SeatsChange> {
+        // One that still gives away what it holds votes on while nobody is there to vote instead.
+        if !self.must_go(leaver) && heir.is_empty() {
+            return None;
+        }
         let mut change = SeatsChange { voters: heir, why: format!("{leaver} leaves"), ..Default::default() };
         // One that is still on the roster, or has not been told, goes on hearing the log.
         if self.seat(leaver).rostered || !self.seat(leaver).told {
@@ -266,17 +277,19 @@ mod tests {
     }
 
     /// A mesh as node 1 sees it, by who votes, who learns, and a letter for each node on the roster: `l`ive and caught up,
-    /// `b`ehind, `s`ilent for a while, `d`ead, `w`itness (live), `g`oing, `v`oting by an operator's wish (live, caught up).
+    /// `b`ehind, `s`ilent for a while, `d`ead, `w`itness (live), `g`oing, `p`arting, `v`oting by an operator's
+    /// wish (live, caught up).
     fn next(voters: &[u64], learners: &[u64], nodes: &str, max_voters: usize) -> Option<Step> {
         let seats = Seats { voters: ids(voters), learners: ids(learners), ..Seats::default() };
         let seat = |letter| Seat {
             rostered: letter != 'x',
             leaving: letter == 'g',
+            parting: letter == 'p',
             wanted: letter == 'v',
-            heard: matches!(letter, 'l' | 'b' | 'w' | 'v' | 'g'),
+            heard: matches!(letter, 'l' | 'b' | 'w' | 'v' | 'g' | 'p'),
             live: matches!(letter, 'l' | 'b' | 'w' | 'v'),
             dead: letter == 'd',
-            caught_up: matches!(letter, 'l' | 'w' | 'g' | 'v'),
+            caught_up: matches!(letter, 'l' | 'w' | 'g' | 'v' | 'p'),
             witness: letter == 'w',
             told: letter == 'x',
         };
@@ -390,6 +403,17 @@ mod tests {
         assert_eq!(next(&[1, 2, 3], &[], "lgd", 5), None, "the two that are left could decide nothing");
         assert_eq!(changed(next(&[1, 2, 3], &[4], "lgdl", 5)), change(&[4], &[2], &[]));
         assert_eq!(next(&[1, 2, 3], &[], "lgs", 5), None);
+        // One that stays where it is does not keep the next from going.
+        assert_eq!(changed(next(&[1, 2, 3], &[], "lgx", 5)), change(&[], &[], &[3]));
+    }
+
+    #[test]
+    fn who_still_gives_away_what_it_holds_votes_until_another_can() {
+        assert_eq!(next(&[1, 2, 3], &[], "lpl", 5), None);
+        assert_eq!(changed(next(&[1, 2, 3], &[4], "lpll", 5)), change(&[4], &[2], &[]));
+        assert_eq!(next(&[1, 2, 3], &[], "pll", 5), Some(Step::HandOver));
+        assert_eq!(next(&[1, 2, 3], &[], "ppp", 5), None, "all are to leave, and none can");
+        assert_eq!(next(&[1, 2], &[], "lp", 5), None);
         assert_eq!(changed(next(&[1, 2, 3], &[4], "lxll", 5)), change(&[4], &[], &[2]));
         assert_eq!(changed(next(&[1, 3], &[2], "lxl", 5)), change(&[], &[], &[2]));
         assert_eq!(next(&[1, 2, 3], &[], "gll", 5), Some(Step::HandOver));

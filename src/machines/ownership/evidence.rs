@@ -153,12 +153,12 @@ impl Evidence {
         }
     }
 
-    /// Notes that a head did not park in time.
     /// Heads that were too busy to hand over are asked again.
     pub fn forget_balked(&mut self) {
         self.balked.clear();
     }
 
+    /// Notes that a head did not park in time.
     pub fn note_balked(&mut self, now: Instant, range: RangeId) {
         self.balked.insert(range, now);
     }

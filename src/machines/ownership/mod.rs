@@ -2,7 +2,7 @@
 //!
 //! Every node presents itself until the roster shows it as it is, passes operators' orders to the commander, and answers
 //! for the ranges it serves. The commander compares what is agreed with what it observes and with what placement wants,
-//! and does the next step for each node and each range, one command at a time. It keeps no plan: each step is derived
+//! and does the next step for each node and each range, one command at a time. It notes nothing down: each step is derived
 //! anew from the dictionary and from what members repeat each beat (CHAIN.md, section 3), so whoever commands next goes on
 //! in the middle. A configuration manager in the manner of PacificA (Microsoft, 2008); where that trusts a primary's
 //! lease to report failures, here only the commander's own verdict counts.
@@ -362,7 +362,10 @@ impl Ownership {
             Order::Resume => reign.desk.wish(asker, None),
             Order::Drain { node } => reign.want(asker, node, Want::Leave(true), published),
             Order::Abort { node } => reign.want(asker, node, Want::Leave(false), published),
-            Order::Rest { node, incarnation } => reign.resting.begin(now, asker, Life { node, incarnation }),
+            Order::Rest { node, incarnation } => {
+                let reply = reign.resting.begin(now, asker, Life { node, incarnation }, &published.dictionary);
+                reign.desk.replies.extend(reply);
+            }
             Order::Promote { node } => reign.want(asker, node, Want::Vote(Franchise::Votes), published),
             Order::Demote { node } => reign.want(asker, node, Want::Vote(Franchise::Learns), published),
             Order::Preview { drain } => {

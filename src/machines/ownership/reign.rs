@@ -191,7 +191,8 @@ impl Reign {
             lane.give_up_late(now, timing.seat_timeout(), beat);
         }
         self.watch.on_roster(now, dictionary);
-        self.desk.answer(now, dictionary, &self.watch, effects);
+        let is_idle = self.nodes.under_way.is_none() && dictionary.version >= self.nodes.wait_for;
+        self.desk.answer(now, dictionary, &self.watch, is_idle, effects);
         for (asker, result) in self.resting.settle(now, dictionary, &self.watch) {
             self.desk.reply(asker, result);
         }
@@ -290,7 +291,7 @@ impl Reign {
 
     fn review_ranges(&mut self, now: Instant, dictionary: &Dictionary, numbers: &mut u64, effects: &mut Vec<Effect>) {
         let needs = self.gather(now, dictionary);
-        self.settled = needs.is_empty() && self.chains.under_way.is_none();
+        self.settled = needs.is_empty() && self.chains.under_way.is_none() && self.resting.is_empty();
         self.tell_waiting(dictionary, &needs, effects);
         let beat = dictionary.settings.timing.beat();
         self.ask_to_vouch(now, &needs, beat, numbers, effects);
@@ -306,8 +307,9 @@ impl Reign {
 
     fn gather(&mut self, now: Instant, dictionary: &Dictionary) -> Needs {
         let able = self.target.of.as_ref().map_or(&[][..], |(able, ..)| able);
+        let able: Vec<Drone> = able.iter().filter(|drone| !self.resting.contains(drone.node)).cloned().collect();
         let (watch, evidence, target) = (&self.watch, &self.evidence, &self.target.plan);
-        let view = View { now, dictionary, watch, evidence, target, able };
+        let view = View { now, dictionary, watch, evidence, target, able: &able };
         let mut needs = Needs::default();
         let mut called_off = Vec::new();
         for (range, chain) in dictionary.ranges() {

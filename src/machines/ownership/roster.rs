@@ -32,7 +32,7 @@ pub(super) struct Desk {
     /// Whether clients' writes shall be paused, where that is not so yet; and who waits to hear how it stands.
     wish: Option<Option<Pause>>,
     wishers: Vec<Asker>,
-    replies: Vec<Reply>,
+    pub replies: Vec<Reply>,
     /// The latest askings that must be done once only.
     done: Vec<Asker>,
 }
@@ -133,7 +133,15 @@ impl Desk {
     }
 
     /// Answers whoever can be answered by now.
-    pub fn answer(&mut self, now: Instant, dictionary: &Dictionary, watch: &Watch, effects: &mut Vec<Effect>) {
+    /// `is_idle`: nothing about nodes is on its way into the log.
+    pub fn answer(
+        &mut self,
+        now: Instant,
+        dictionary: &Dictionary,
+        watch: &Watch,
+        is_idle: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         let patience = dictionary.settings.timing.failure_timeout * 2;
         let mesh = dictionary.mesh;
         self.visitors.retain(|_, visitor| {
@@ -161,7 +169,10 @@ impl Desk {
             self.replies.extend(self.wishers.drain(..).map(|asker| (asker, Ok(lines.clone()))));
         }
         self.drained.note(now, dictionary);
-        self.replies.extend(self.wishes.settle(dictionary));
+        // What an operator has taken back may be on its way.
+        if is_idle {
+            self.replies.extend(self.wishes.settle(dictionary));
+        }
         for (node, askers) in self.drops.extract_if(.., |node, _| !dictionary.roster.contains_key(node)) {
             let lines = vec![format!("node {node} is off the roster")];
             self.replies.extend(askers.into_iter().map(|asker| (asker, Ok(lines.clone()))));
@@ -186,8 +197,8 @@ impl Desk {
             .or_else(|| self.admit(now, dictionary, watch))
             .or_else(|| stand(dictionary, watch, Standing::Up))
             .or_else(|| stand(dictionary, watch, Standing::Draining))
-            .or_else(|| self.drained.next(now, dictionary))
             .or_else(|| remove_absent(now, dictionary, watch))
+            .or_else(|| self.drained.next(now, dictionary))
     }
 
     /// The operator vouches that the process has ended: first its life is over, then it leaves.

@@ -43,7 +43,9 @@ impl Want {
     /// Whether it may be wanted of a node that is otherwise.
     fn may_be(self, member: &Member, published: &Published, watch: &Watch) -> Result<(), String> {
         match self {
-            Self::Leave(true) => drain::may_leave(member, &published.dictionary, watch),
+            Self::Leave(true) => {
+                drain::may_leave(member, &published.dictionary, watch).and_then(|()| may_learn(member, published))
+            }
             Self::Leave(false) if drain::is_drained(member, &published.dictionary) => {
                 Err(format!("{} holds nothing any more, and leaves; start another node instead", member.node.name))
             }
@@ -113,6 +115,10 @@ impl Wishes {
             return Some((asker, Err(why)));
         }
         let known = self.list.iter().position(|wish| wish.node == node && wish.want.is_about_the_same(want));
+        if known.is_none() && !is_first {
+            // The answer was lost, and another word may have been given since.
+            return Some((asker, Ok(vec![want.words(dictionary, node)])));
+        }
         let place = known.unwrap_or_else(|| {
             self.list.push(Wish { node, want, askers: Vec::new() });
             self.list.len() - 1

@@ -86,11 +86,13 @@ pub enum Harm {
     Enclave,
     /// A node is to give away what it holds, and leave.
     Drain,
+    /// A node says that it is about to end and will be back; and ends, whatever has become of that.
+    Rest,
     /// None.
     Peace,
 }
 
-const ALL: [Harm; 27] = [
+const ALL: [Harm; 28] = [
     Harm::Kill,
     Harm::PowerOff,
     Harm::Pause,
@@ -118,6 +120,7 @@ const ALL: [Harm; 27] = [
     Harm::Succession,
     Harm::Enclave,
     Harm::Drain,
+    Harm::Rest,
 ];
 
 /// All of it.
@@ -155,6 +158,7 @@ impl Harm {
             Self::Succession => "double succession",
             Self::Enclave => "enclave",
             Self::Drain => "drain",
+            Self::Rest => "rest",
             Self::Peace => "peace",
         }
     }
@@ -186,6 +190,7 @@ pub(super) enum Undo {
     Heal(Host, Host),
     Disk(Host),
     Drain(NodeId),
+    End(Host),
 }
 
 /// A seed's will.
@@ -284,6 +289,7 @@ impl Nemesis {
             Undo::Resume(host) => world.resume(host),
             Undo::Heal(from, to) => world.heal(from, to),
             Undo::Disk(host) => world.places[host.0].disk.health = Health::Well,
+            Undo::End(host) => self.kill(world, host, false),
             Undo::Drain(node) => {
                 self.order(world, Order::Abort { node });
             }
@@ -399,6 +405,7 @@ impl Nemesis {
             Harm::Succession => self.succeed_twice(world)?,
             Harm::Enclave => self.enclose(world)?,
             Harm::Drain => self.drain(world, one)?,
+            Harm::Rest => self.rest(world, one)?,
             Harm::Peace => {}
         }
         Some(())

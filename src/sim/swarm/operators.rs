@@ -56,6 +56,15 @@ impl Nemesis {
         Some(())
     }
 
+    /// A process is told to end, and to be started again: the mesh is asked to do without it first.
+    pub(super) fn rest(&mut self, world: &mut World, host: Host) -> Option<()> {
+        let (node, incarnation) = world.places[host.0].node.as_ref()?.me();
+        world.tell_of(host, || "is about to end, and to be started again".into());
+        world.order(host, Order::Rest { node, incarnation }, Duration::from_secs(4));
+        self.later(world, Undo::End(host), Duration::from_secs(4));
+        Some(())
+    }
+
     /// Where all drones are to leave none can: then they stay.
     pub(super) fn keep_some(&mut self, world: &mut World) {
         let Some(newest) = world.newest_dictionary().filter(|_| world.now() >= self.kept + SAID_AGAIN) else { return };

@@ -1,6 +1,6 @@
 //! Nodes that are told to leave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
@@ -135,4 +135,50 @@ fn a_node_cannot_leave_where_nobody_could_take_what_it_holds() {
     world.assert_balanced(&[1]);
     let unknown = world.order(1, drain(9));
     assert!(matches!(&world.ordered[&unknown], Err(why) if why.contains("no node")));
+}
+
+fn rest(world: &World, id: u64) -> Order {
+    Order::Rest { node: NodeId(id), incarnation: world.nodes[&NodeId(id)].life }
+}
+
+#[test]
+fn who_rests_is_waited_for_by_nobody_and_gets_its_place_back() {
+    let mut world = World::grown(5, 2);
+    let before = holders(&world);
+    let order = world.order(4, rest(&world, 4));
+    world.run(Duration::from_secs(1));
+    assert_eq!(lines(&world, order), ["no range waits for this node"]);
+    assert_eq!((world.held(4), world.dictionary.unserved()), (0, 0));
+    world.restart(4);
+    world.settle();
+    world.assert_balanced(&[1, 2, 3, 4, 5]);
+    assert_eq!(world.lost(), 0);
+    // It is to head its share again, and may be given ranges for that which it did not hold; no more than that.
+    let sorted = |nodes: &Vec<u64>| nodes.iter().copied().collect::<BTreeSet<u64>>();
+    let moved = holders(&world).into_iter().filter(|(range, nodes)| sorted(nodes) != sorted(&before[range]));
+    let moved: Vec<u16> = moved.map(|(range, _)| range).collect();
+    assert!(moved.len() <= world.headed(4), "{moved:?}");
+}
+
+#[test]
+fn who_rests_for_long_is_missed() {
+    let mut world = World::grown(4, 2);
+    world.order(4, rest(&world, 4));
+    world.run(Duration::from_secs(1));
+    world.kill(4);
+    world.run(Duration::from_secs(2));
+    assert!(world.dictionary.short_of_copies() > 0, "its place is kept for a while");
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.dictionary.short_of_copies(), 0);
+    world.assert_balanced(&[1, 2, 3]);
+    assert_eq!(world.lost(), 0);
+}
+
+#[test]
+fn who_has_what_nobody_else_has_is_waited_for() {
+    let mut alone = World::grown(3, 1);
+    let order = alone.order(3, rest(&alone, 3));
+    alone.run(Duration::from_millis(200));
+    assert!(lines(&alone, order)[0].contains("which nobody else holds"), "{:?}", alone.ordered);
+    assert!(alone.held(3) > 0);
 }
