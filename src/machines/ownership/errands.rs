@@ -1,7 +1,8 @@
 //! Operators' orders given at this node: brought to the commander, whoever that is, and its answers back.
 //!
 //! An order is sent until it is answered or its time is over, so a change of commander does not lose it. Each can be done
-//! twice without harm, but for one: whoever has stepped down has done so, and the next commander is not asked to.
+//! twice without harm, but for those that must come once: the commander's desk knows the latest of them again, and whoever has stepped
+//! down has done so, so the next commander is not asked to.
 
 use std::time::Duration;
 

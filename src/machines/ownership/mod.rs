@@ -8,7 +8,8 @@
 //! lease to report failures, here only the commander's own verdict counts.
 //!
 //! `reign` is the commander's loop; `steps` decides about one range, `roster` about nodes; `watch` and `evidence` keep what
-//! was observed; `wishes` keeps what operators want of nodes, `drain` lets them leave, `rest` go and come back; `errands` brings orders to the commander; `verify` compares copies, whoever commands. Not here: who is heard (`heartbeat`), where things should lie
+//! was observed; `wishes` keeps what operators want of nodes, `drain` lets them leave, `rest` go and come back; `errands` brings
+//! orders to the commander; `verify` compares copies, whoever commands. Not here: who is heard (`heartbeat`), where things should lie
 //! (`placement`), what a command does (`dictionary`), how data travels (`chain`).
 
 mod contract;
@@ -364,7 +365,9 @@ impl Ownership {
             Order::Abort { node } => reign.want(asker, node, Want::Leave(false), published),
             Order::Rest { node, incarnation } => {
                 let reply = reign.resting.begin(now, asker, Life { node, incarnation }, &published.dictionary);
-                reign.desk.replies.extend(reply);
+                if let Some((asker, result)) = reply {
+                    reign.desk.reply(asker, result);
+                }
             }
             Order::Promote { node } => reign.want(asker, node, Want::Vote(Franchise::Votes), published),
             Order::Demote { node } => reign.want(asker, node, Want::Vote(Franchise::Learns), published),

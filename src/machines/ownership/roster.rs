@@ -32,7 +32,7 @@ pub(super) struct Desk {
     /// Whether clients' writes shall be paused, where that is not so yet; and who waits to hear how it stands.
     wish: Option<Option<Pause>>,
     wishers: Vec<Asker>,
-    pub replies: Vec<Reply>,
+    replies: Vec<Reply>,
     /// The latest askings that must be done once only.
     done: Vec<Asker>,
 }

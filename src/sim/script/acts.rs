@@ -120,28 +120,15 @@ pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> A
             let to = arguments.word().map(|name| node(world, &name)).transpose()?;
             return order(world, Order::StepDown { to }, arguments);
         }
-        "drop" => {
-            let node = node(world, &arguments.word().ok_or("drop whom?")?)?;
-            return order(world, Order::Drop { node }, arguments);
-        }
+        "drop" => return order_about(world, arguments, |node| Order::Drop { node }),
         "drain" => {
-            let node = node(world, &arguments.word().ok_or("drain whom?")?)?;
             let dry_run = arguments.key("only").is_some_and(|only| only == "preview");
-            let order_it = if dry_run { Order::Preview { drain: Some(node) } } else { Order::Drain { node } };
-            return order(world, order_it, arguments);
+            let preview = |node| Order::Preview { drain: Some(node) };
+            return order_about(world, arguments, |node| if dry_run { preview(node) } else { Order::Drain { node } });
         }
-        "abort" => {
-            let node = node(world, &arguments.word().ok_or("abort whose drain?")?)?;
-            return order(world, Order::Abort { node }, arguments);
-        }
-        "promote" => {
-            let node = node(world, &arguments.word().ok_or("promote whom?")?)?;
-            return order(world, Order::Promote { node }, arguments);
-        }
-        "demote" => {
-            let node = node(world, &arguments.word().ok_or("demote whom?")?)?;
-            return order(world, Order::Demote { node }, arguments);
-        }
+        "abort" => return order_about(world, arguments, |node| Order::Abort { node }),
+        "promote" => return order_about(world, arguments, |node| Order::Promote { node }),
+        "demote" => return order_about(world, arguments, |node| Order::Demote { node }),
         "rebalance" => return order(world, Order::Rebalance, arguments),
         "pausewrites" => {
             let since_ms = world.clock(Host(0)).wall_ms;
@@ -354,6 +341,12 @@ fn order(world: &mut World, order: Order, arguments: &mut Arguments) -> Answer {
     };
     let ask = world.order(at, order, PATIENCE);
     Ok(told(world, ask))
+}
+
+/// An order about the node that is named next.
+fn order_about(world: &mut World, arguments: &mut Arguments, wanted: impl FnOnce(NodeId) -> Order) -> Answer {
+    let node = node(world, &arguments.word().ok_or("whom?")?)?;
+    order(world, wanted(node), arguments)
 }
 
 /// Asks a node how copies compare: the commander, unless another is named.
