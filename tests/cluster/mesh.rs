@@ -327,14 +327,14 @@ impl Mesh {
         self.wait_until_ready();
     }
 
-    /// Whether a node says that all is well.
+    /// Whether a node says that all is well; what else it says stands in the test's output.
     pub fn is_well(&self, node: usize) -> bool {
-        Command::new(binary())
-            .args(["ctl", "--at", &self.nodes[node].client, "status"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
+        let asked = Command::new(binary()).args(["ctl", "--at", &self.nodes[node].client, "status"]).output();
+        let Ok(said) = asked else { return false };
+        if !said.status.success() {
+            eprintln!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+        }
+        said.status.success()
     }
 
     /// Waits until a node says that all is well, and so many nodes are on its roster.

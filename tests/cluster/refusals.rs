@@ -71,7 +71,7 @@ fn malformed_input_closes_one_connection_and_harms_no_other() {
         assert!(!said.is_empty(), "a stranger is told why");
         assert_eq!(bystander.ask(&["SET", "a", "b"]).expect("a reply"), Reply::Simple("OK".into()));
     }
-    assert!(mesh.is_well(0));
+    mesh.until_well(0, 2, Duration::from_secs(10));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_wrong_start_says_why_and_touches_nothing() {
     copy_folder(&mesh.nodes[1].data_dir, &copy);
     let before = mesh.incarnation(0, 1);
     mesh.restart(1);
-    until("the original is back", Duration::from_secs(20), || mesh.incarnation(0, 1) > before && mesh.is_well(1));
+    until("the original is back", Duration::from_secs(20), || mesh.incarnation(0, 1) > before && mesh.is_well(0));
     let mut node = spare(&mesh);
     node.data_dir = copy;
     let (code, said) = ends_by_itself(mesh.command(&node, &join));
@@ -120,7 +120,8 @@ fn a_wrong_start_says_why_and_touches_nothing() {
         let (code, said) = ends_by_itself(command);
         assert!(code != Some(0) && said.contains(named), "{key}={value}: {said}");
     }
-    assert!(mesh.is_well(0));
+    // Ranges move to the one that came back meanwhile, which may take some seconds; nobody else is there.
+    mesh.until_well(0, 3, Duration::from_secs(20));
 }
 
 #[test]
