@@ -96,7 +96,7 @@ impl Mesh {
     /// Starts `keyval local` as planned and waits for `mesh ready`; or the nodes one by one, where the links are to be bad.
     pub fn of(plan: Plan) -> Self {
         let alone = Self::alone();
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::Builder::new().disable_cleanup(true).tempdir().expect("a folder");
         let port = next_port();
         let proxy = plan.faults.map(Proxy::new);
         let mut mesh =
@@ -447,11 +447,16 @@ pub fn binary() -> &'static str {
 }
 
 /// Looks again and again until `condition` holds; panics when it does not within `limit`. Returns how long it took.
-pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
+pub fn until(what: &str, limit: Duration, condition: impl FnMut() -> bool) -> Duration {
+    until_every(Duration::from_millis(10), what, limit, condition)
+}
+
+/// The same with fewer looks, where looking disturbs what is measured.
+pub fn until_every(pause: Duration, what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(10)); // between looks
+        std::thread::sleep(pause); // between looks
     }
     start.elapsed()
 }

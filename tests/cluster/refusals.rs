@@ -71,7 +71,7 @@ fn malformed_input_closes_one_connection_and_harms_no_other() {
         assert!(!said.is_empty(), "a stranger is told why");
         assert_eq!(bystander.ask(&["SET", "a", "b"]).expect("a reply"), Reply::Simple("OK".into()));
     }
-    mesh.until_well(0, 2, Duration::from_secs(10));
+    mesh.until_well(0, 3, Duration::from_secs(10));
 }
 
 #[test]

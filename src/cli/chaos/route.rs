@@ -3,12 +3,12 @@
 //! One map for all connections of a client. Whoever was disappointed by it asks for a newer one, at a door other than the one
 //! that disappointed; who comes meanwhile waits for the same answer.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::cli::client::{Client, ClientError};
 use crate::messages::client::Reply;
+use crate::types::SLOTS;
 
 /// How a client gets to a door.
 #[derive(Clone, Debug)]
@@ -37,55 +37,61 @@ pub struct Route {
     /// Takes every key, where there is no map.
     plain: Option<String>,
     known: Mutex<Known>,
+    /// Which door was asked last for a map. Whoever fetches one holds this, and not what is known meanwhile.
+    fetching: Mutex<usize>,
 }
 
 #[derive(Default)]
 struct Known {
     edition: u64,
-    heads: BTreeMap<u16, String>,
-    /// Which door is asked next.
-    turn: usize,
+    heads: Heads,
 }
+
+/// The door of each slot; empty while there is no map.
+type Heads = Vec<Option<Arc<str>>>;
 
 impl Route {
     /// Knows the cluster doors of a mesh.
     pub fn new(doors: Vec<String>, manners: Manners) -> Self {
-        Self { manners, doors, plain: None, known: Mutex::default() }
+        Self { manners, doors, plain: None, known: Mutex::default(), fetching: Mutex::default() }
     }
 
     /// Knows one plain door alone, which takes every key.
     pub fn plain(door: String, manners: Manners) -> Self {
-        Self { manners, doors: Vec::new(), plain: Some(door), known: Mutex::default() }
+        Self { plain: Some(door), ..Self::new(Vec::new(), manners) }
     }
 
     /// The door of a slot, and of which edition of the map that is.
     pub fn door(&self, slot: u16) -> (u64, Option<String>) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        (known.edition, known.heads.get(&slot).or(self.plain.as_ref()).cloned())
+        let door = known.heads.get(usize::from(slot)).and_then(Option::as_deref);
+        (known.edition, door.or(self.plain.as_deref()).map(str::to_owned))
     }
 
     /// A door has named another for a slot.
     pub fn moved(&self, slot: u16, to: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.heads.insert(slot, to.to_owned());
+        if let Some(head) = known.heads.get_mut(usize::from(slot)) {
+            *head = Some(to.into());
+        }
     }
 
     /// Edition `seen` was wrong: one answer of a door, unless somebody has fetched a newer one meanwhile.
     pub fn refresh(&self, seen: u64, not_at: Option<&str>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.edition != seen {
+        let mut turn = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.door(0).0 != seen {
             return;
         }
         // Once around: at the worst all but one are silent, and each costs the patience of a reply.
         for _ in 0..self.doors.len() {
-            known.turn = (known.turn + 1) % self.doors.len();
-            let door = &self.doors[known.turn];
+            *turn = (*turn + 1) % self.doors.len();
+            let door = &self.doors[*turn];
             if Some(door.as_str()) == not_at {
                 continue;
             }
             if let Ok(heads) = ask_for_heads(door, &self.manners) {
-                known.heads = heads;
-                known.edition += 1;
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                *known = Known { edition: seen + 1, heads };
                 return;
             }
         }
@@ -93,15 +99,16 @@ impl Route {
 }
 
 /// What CLUSTER SLOTS says at a door: the cluster door of each slot's head.
-fn ask_for_heads(door: &str, manners: &Manners) -> Result<BTreeMap<u16, String>, ClientError> {
-    let mut heads = BTreeMap::new();
+fn ask_for_heads(door: &str, manners: &Manners) -> Result<Heads, ClientError> {
+    let mut heads = vec![None; usize::from(SLOTS)];
     let Reply::Array(runs) = manners.connect(door)?.call(&["CLUSTER", "SLOTS"])? else { return Ok(heads) };
     for run in runs {
         let Reply::Array(run) = run else { continue };
         let [Reply::Integer(first), Reply::Integer(last), Reply::Array(head), ..] = run.as_slice() else { continue };
         let [Reply::Bulk(host), Reply::Integer(port), ..] = head.as_slice() else { continue };
-        let address = format!("{}:{port}", String::from_utf8_lossy(host));
-        heads.extend((*first as u16..=*last as u16).map(|slot| (slot, address.clone())));
+        let address: Arc<str> = format!("{}:{port}", String::from_utf8_lossy(host)).into();
+        let slots = *first as usize..=*last as usize;
+        heads.get_mut(slots).into_iter().flatten().for_each(|head| *head = Some(Arc::clone(&address)));
     }
     Ok(heads)
 }

@@ -178,7 +178,7 @@ struct Line {
 struct Client {
     number: usize,
     shared: Arc<Shared>,
-    route: Rc<Route>,
+    route: Arc<Route>,
     state: Rc<RefCell<State>>,
     random: ChaCha8Rng,
     refreshed: Instant,
@@ -202,7 +202,7 @@ impl Client {
         let busy = vec![false; shared.plan.keys as usize];
         let state = Rc::new(RefCell::new(State { busy, ..State::default() }));
         let random = ChaCha8Rng::seed_from_u64(number as u64);
-        Self { number, shared, route: Rc::new(Route::new(doors, manners)), state, random, refreshed: Instant::now() }
+        Self { number, shared, route: Arc::new(Route::new(doors, manners)), state, random, refreshed: Instant::now() }
     }
 
     async fn work(mut self) {
@@ -261,8 +261,9 @@ impl Client {
         if self.state.borrow().is_outdated && self.refreshed.elapsed() >= REFRESH {
             self.state.borrow_mut().is_outdated = false;
             self.refreshed = Instant::now();
-            let (edition, _) = self.route.door(0);
-            self.route.refresh(edition, None);
+            let (route, edition) = (Arc::clone(&self.route), self.route.door(0).0);
+            // What it costs to read a map is not what the mesh makes others wait.
+            drop(tokio::task::spawn_blocking(move || route.refresh(edition, None)));
         }
         self.dispatch().await;
         let lines: Vec<_> = self.state.borrow().lines.values().cloned().collect();
@@ -315,7 +316,7 @@ impl Client {
         self.state.borrow_mut().lines.insert(door.to_owned(), Rc::clone(&line));
         let ear = Ear {
             shared: Arc::clone(&self.shared),
-            route: Rc::clone(&self.route),
+            route: Arc::clone(&self.route),
             state: Rc::clone(&self.state),
             line: Rc::clone(&line),
             door: door.to_owned(),
@@ -347,7 +348,7 @@ impl State {
 /// Hears what one door answers.
 struct Ear {
     shared: Arc<Shared>,
-    route: Rc<Route>,
+    route: Arc<Route>,
     state: Rc<RefCell<State>>,
     line: Rc<RefCell<Line>>,
     door: String,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use load::{Load, Plan, Window};
 use serde_json::Value;
 
-use crate::mesh::{self, Mesh, until};
+use crate::mesh::{self, Mesh, until, until_every};
 use crate::number_from_environment;
 
 /// How long clients are watched while nothing moves, and at least while something does.
@@ -19,6 +19,9 @@ const CALM: Duration = Duration::from_secs(5);
 
 /// How long any one change may take.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Between two looks at the shares. Each look is a process of its own: on two cores, many of them would be what clients wait for.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// One story: a mesh, its clients, and how they fare while nothing moves.
 struct Story {
@@ -61,7 +64,7 @@ impl Story {
 
     /// Waits until all ranges lie as they should, among so many nodes.
     fn until_even(&self, nodes: usize) {
-        until(&format!("{nodes} nodes have their shares"), PATIENCE, || {
+        until_every(LOOK, &format!("{nodes} nodes have their shares"), PATIENCE, || {
             let Some(roster) = self.mesh.ctl(0, &["nodes"]) else { return false };
             let roster: Vec<&Value> = roster["nodes"].as_array().into_iter().flatten().collect();
             let is_even = |what: &str, all: f64| {
