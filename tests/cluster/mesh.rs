@@ -96,7 +96,7 @@ impl Mesh {
     /// Starts `keyval local` as planned and waits for `mesh ready`; or the nodes one by one, where the links are to be bad.
     pub fn of(plan: Plan) -> Self {
         let alone = Self::alone();
-        let folder = tempfile::Builder::new().disable_cleanup(true).tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let port = next_port();
         let proxy = plan.faults.map(Proxy::new);
         let mut mesh =
