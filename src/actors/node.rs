@@ -67,6 +67,8 @@ pub struct Tally {
     pub bytes: AtomicU64,
     /// Keys sent whole to joiners.
     pub entries_streamed: AtomicU64,
+    /// Bytes of keys and values among them.
+    pub bytes_streamed: AtomicU64,
     /// Writes sent to members that had missed them.
     pub writes_repaired: AtomicU64,
     /// Streamings of whole copies begun.

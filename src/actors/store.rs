@@ -135,9 +135,10 @@ impl Store {
         tally.keys.store(keys as u64, Ordering::Relaxed);
         tally.expiring.store(expiring as u64, Ordering::Relaxed);
         tally.bytes.store(machine.memory() as u64, Ordering::Relaxed);
-        let Transfers { entries_streamed, writes_repaired, streamings, recipes_sent, recipes_refused } =
+        let Transfers { entries_streamed, bytes_streamed, writes_repaired, streamings, recipes_sent, recipes_refused } =
             machine.transfers();
         tally.entries_streamed.store(entries_streamed, Ordering::Relaxed);
+        tally.bytes_streamed.store(bytes_streamed, Ordering::Relaxed);
         tally.writes_repaired.store(writes_repaired, Ordering::Relaxed);
         tally.streamings.store(streamings, Ordering::Relaxed);
         tally.recipes_sent.store(recipes_sent, Ordering::Relaxed);

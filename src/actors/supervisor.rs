@@ -251,12 +251,15 @@ fn enlist(node: &Arc<Node>, control: &Thread, threads: Vec<Thread>) {
     });
     let shared = share();
     let exchange = control.start(move |_| Exchange::new(shared));
+    let moving = (node.settings.placement.budget / threads.len()) as u64;
+    let limits = store::Limits { moving: (moving > 0).then_some(moving), ..store::Limits::default() };
     let mut stores = Vec::new();
     let mut doors = Vec::new();
     for (worker, thread) in threads.iter().enumerate() {
         let shared = share();
         stores.push(thread.start(move |_| {
-            let machine = store::Store::new(store::Config { me: id, incarnation, worker, workers, park });
+            let config = store::Config { me: id, incarnation, worker, workers, park };
+            let machine = store::Store::with_limits(config, limits);
             Store::new(shared, worker, machine)
         }));
         let shared = share();

@@ -28,6 +28,7 @@ pub fn facts(node: &Node) -> Facts {
         expiring: sum(|tally| &tally.expiring),
         used_bytes: sum(|tally| &tally.bytes),
         entries_streamed: sum(|tally| &tally.entries_streamed),
+        bytes_streamed: sum(|tally| &tally.bytes_streamed),
         writes_repaired: sum(|tally| &tally.writes_repaired),
         streamings: sum(|tally| &tally.streamings),
         recipes_sent: sum(|tally| &tally.recipes_sent),

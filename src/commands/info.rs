@@ -186,6 +186,7 @@ fn replication(view: &View, facts: &Facts, text: &mut String) {
         "repl_backlog_active": 0,
         // What this node has sent to others of its chains since it started.
         "chain_entries_streamed": facts.entries_streamed,
+        "chain_bytes_streamed": facts.bytes_streamed,
         "chain_writes_repaired": facts.writes_repaired,
         "chain_streamings": facts.streamings,
         "chain_commands_sent": facts.recipes_sent,

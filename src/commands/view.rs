@@ -148,6 +148,8 @@ pub struct Facts {
     pub expiring: u64,
     /// Keys sent whole to joiners.
     pub entries_streamed: u64,
+    /// Bytes of keys and values among them.
+    pub bytes_streamed: u64,
     /// Writes sent to members that had missed them.
     pub writes_repaired: u64,
     /// Streamings of whole copies begun.

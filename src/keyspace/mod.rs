@@ -33,7 +33,7 @@ pub const PLACE_BITS: u32 = 38;
 const PLACE_SHIFT: u32 = u64::BITS - PLACE_BITS;
 
 /// What an entry costs over the bytes of its key and value, as [`Keyspace::bytes`] counts it.
-const ENTRY_BYTES: usize = 128;
+pub const ENTRY_BYTES: usize = 128;
 
 /// The keys of one range.
 #[derive(Clone, Debug)]

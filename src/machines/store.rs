@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::keyspace::Keyspace;
 use crate::machines::Machine;
-use crate::machines::chain::{Around, Asked, Context, Holding, place_in};
+use crate::machines::chain::{Around, Asked, Budget, Context, Holding, place_in};
 use crate::machines::heartbeat::{Adoption, Leases};
 use crate::messages::chain::{ChainFrame, Change, Counted};
 use crate::messages::client::{Outcome, Request};
@@ -217,7 +217,8 @@ impl Machine for Store {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.alarms.first().map(|(alarm, _)| *alarm).into_iter().chain(self.freeing).min()
+        let alarm = self.alarms.first().map(|(alarm, _)| *alarm);
+        [alarm, self.freeing, self.around.budget.deadline()].into_iter().flatten().min()
     }
 }
 
@@ -241,6 +242,7 @@ impl Store {
                 limits,
                 timing: Timing::default(),
                 min_copies: 1,
+                factor: 1,
                 mode: ReplicationMode::Value,
                 paused: false,
                 version: Version(0),
@@ -248,6 +250,7 @@ impl Store {
                 round: 0,
                 parts: 0,
                 starved: BTreeSet::new(),
+                budget: Budget::default(),
                 waiting: (0, 0),
                 transfers: Transfers::default(),
                 garbage: Vec::new(),
@@ -405,6 +408,7 @@ impl Store {
         self.around.version = dictionary.version;
         self.around.timing = dictionary.settings.timing;
         self.around.min_copies = dictionary.settings.min_copies as usize;
+        self.around.factor = dictionary.settings.factor as usize;
         self.around.mode = dictionary.settings.mode;
         self.around.paused = dictionary.paused.is_some();
         self.around.limits.backlog_bytes = self.limits.backlog_bytes.min(BACKLOG_BYTES / owned.max(1));
@@ -478,6 +482,10 @@ impl Store {
         // Parts that were received make room for ranges that had to wait for it.
         while !self.around.starved.is_empty() && self.around.parts < self.around.limits.parts_a_store {
             self.touched.extend(std::mem::take(&mut self.around.starved));
+            self.settle_touched(now, effects);
+        }
+        while let Some(range) = self.around.budget.call(now.instant) {
+            self.touched.push(range);
             self.settle_touched(now, effects);
         }
     }

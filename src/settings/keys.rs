@@ -92,6 +92,7 @@ keys! {
     Mesh "replication.on_total_loss" replication.on_total_loss,
     Mesh "replication.give_up" replication.give_up,
     Mesh "replication.repair_after" replication.repair_after,
+    Node "placement.budget" placement.budget as Bytes,
     Mesh "election.voters" election.voters,
     Node "log.level" log.level,
     Node "log.format" log.format,

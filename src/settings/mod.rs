@@ -40,6 +40,7 @@ pub struct Settings {
     pub mesh: MeshDoor,
     pub times: TimeSettings,
     pub replication: ReplicationSettings,
+    pub placement: PlacementSettings,
     pub election: ElectionSettings,
     pub log: LogSettings,
 }
@@ -119,6 +120,13 @@ pub struct ReplicationSettings {
     pub on_total_loss: OnTotalLoss,
     pub give_up: GiveUp,
     pub repair_after: Duration,
+}
+
+/// `[placement]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlacementSettings {
+    /// In bytes a second.
+    pub budget: usize,
 }
 
 /// `[election]`.
@@ -401,6 +409,7 @@ impl Default for Settings {
             mesh: MeshDoor::default(),
             times: TimeSettings::default(),
             replication: ReplicationSettings::default(),
+            placement: PlacementSettings { budget: 8 << 20 },
             election: ElectionSettings::default(),
             log: LogSettings::default(),
         }

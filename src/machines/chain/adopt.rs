@@ -8,7 +8,7 @@ use crate::machines::chain::reconcile::{Predecessor, Successor};
 use crate::machines::chain::{Context, Holding, Parking};
 use crate::messages::ownership::{Chain, HolderState};
 use crate::planted::{self, Bug};
-use crate::types::{Incarnation, Instant, NodeId, Sequence};
+use crate::types::{Epoch, Incarnation, Instant, NodeId, Sequence};
 
 /// Where a node stands in a chain in this life; with another incarnation it is no member (G1).
 pub fn place_in(chain: &Chain, node: NodeId, incarnation: Incarnation) -> Option<usize> {
@@ -90,8 +90,26 @@ impl Holding {
             self.quiet_until = self.quiet_until.max(ctx.instant() + ctx.around.timing.giver(lease));
         }
         // G21: the head before never answers again, and whoever it had promised anything has ended too.
-        if self.heads() && served && follows && same_generation && before.released {
-            self.quiet_until = ctx.instant();
+        self.awaited = None;
+        if self.heads() && served && follows && same_generation {
+            let head = before.chain.holders[0];
+            self.awaited = Some((before.chain.epoch, head.node, head.incarnation));
+            if before.released {
+                self.begin_at_once(ctx);
+            }
+        }
+    }
+
+    /// The head before has released the range.
+    fn begin_at_once(&mut self, ctx: &Context) {
+        self.quiet_until = ctx.instant();
+        self.awaited = None;
+    }
+
+    /// The word of the head before that it has released: the dictionary may be here first, for they come by different ways.
+    pub(super) fn on_late_release(&mut self, epoch: Epoch, node: NodeId, incarnation: Incarnation, ctx: &Context) {
+        if self.awaited == Some((epoch, node, incarnation)) {
+            self.begin_at_once(ctx);
         }
     }
 

@@ -12,7 +12,7 @@
 //! `adopt` turns a member from one epoch to the next, `write` numbers and forwards and says what is clean, `reconcile`
 //! compares stamps and sends what is missing, `transfer` streams a copy to a joiner and binds the source to it, `large` cuts
 //! values that are larger than a chunk into pieces, `lease` says who may answer, `queue` holds commands and answers that
-//! have to wait, `backlog` remembers recent writes, `recipe` sends a command in place of the values it made, `verify`
+//! have to wait, `budget` says how fast copies move that nobody waits for, `backlog` remembers recent writes, `recipe` sends a command in place of the values it made, `verify`
 //! tells what members hold at one stamp.
 //!
 //! A command is carried out at once and in order, and its answer waits until it may be given. This is right for reads
@@ -24,6 +24,7 @@
 
 mod adopt;
 mod backlog;
+mod budget;
 mod large;
 mod lease;
 mod queue;
@@ -51,6 +52,7 @@ use crate::types::{Epoch, Generation, Incarnation, Instant, NodeId, Now, RangeId
 
 pub use adopt::place_in;
 use backlog::{Backlog, Dirty};
+pub(super) use budget::Budget;
 use large::Piece;
 use lease::Right;
 pub(super) use queue::Asked;
@@ -75,6 +77,8 @@ pub struct Limits {
     pub parts_a_joiner: u32,
     /// Parts on their way to all joiners of a store.
     pub parts_a_store: u32,
+    /// Bytes a second that are streamed of ranges that lack no copy; of others more. None: no bound.
+    pub moving: Option<u64>,
     /// Commands, and answers, that wait in a range: a range that stands still does not stop its neighbours.
     pub waiting_a_range: usize,
     /// Commands and answers that wait in a store.
@@ -96,9 +100,10 @@ impl Default for Limits {
             backlog_writes: 10_000,
             dirty_bytes: 8 << 20,
             streaming_bytes: 64 << 20,
-            chunk_bytes: 256 << 10,
+            chunk_bytes: 64 << 10,
             parts_a_joiner: 4,
             parts_a_store: 64,
+            moving: Some(8 << 20),
             waiting_a_range: 8_192,
             waiting: 65_536,
             waiting_bytes: 64 << 20,
@@ -114,6 +119,8 @@ impl Default for Limits {
 pub struct Transfers {
     /// Keys sent in chunks.
     pub entries_streamed: u64,
+    /// Bytes of keys and values among them.
+    pub bytes_streamed: u64,
     /// Writes sent from the backlog to members that had missed them.
     pub writes_repaired: u64,
     /// Streamings begun.
@@ -134,6 +141,8 @@ pub(super) struct Around {
     pub limits: Limits,
     pub timing: Timing,
     pub min_copies: usize,
+    /// How many holders each range should have.
+    pub factor: usize,
     pub mode: ReplicationMode,
     /// Clients' writes are paused in the whole mesh.
     pub paused: bool,
@@ -146,6 +155,7 @@ pub(super) struct Around {
     pub parts: u32,
     /// Ranges that have parts to send when there is room again.
     pub starved: BTreeSet<RangeId>,
+    pub budget: Budget,
     /// Commands and answers that wait, and the bytes of the commands.
     pub waiting: (usize, usize),
     pub transfers: Transfers,
@@ -223,6 +233,8 @@ pub(super) struct Holding {
     parking: Parking,
     /// The head of this epoch has said that it never answers in it again (G21).
     head_released: bool,
+    /// The head of the epoch before, which may yet say that it has released the range to this one: epoch and life.
+    awaited: Option<(Epoch, NodeId, Incarnation)>,
     right: Right,
     queue: Queue,
     /// When the store looks at this range again: where it wants to be looked at, or before.
@@ -309,6 +321,7 @@ impl Holding {
             gate: None,
             parking: Parking::No,
             head_released: false,
+            awaited: None,
             right: Right::default(),
             queue: Queue::default(),
             alarm: None,
@@ -426,6 +439,9 @@ impl Holding {
             return self.hear_old(frame.message, ctx);
         }
         if frame.epoch != self.chain.epoch {
+            if let ChainMessage::Released = frame.message {
+                self.on_late_release(frame.epoch, from, incarnation, ctx);
+            }
             return;
         }
         // G1: this incarnation is no member, or no longer.

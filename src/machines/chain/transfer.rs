@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::keyspace::{Keyspace, Portion};
+use crate::keyspace::{ENTRY_BYTES, Keyspace, Portion};
 use crate::machines::chain::large::Large;
 use crate::machines::chain::reconcile::in_a_row;
 use crate::machines::chain::{Context, Holding, Transfers};
@@ -25,6 +25,9 @@ use crate::types::{Instant, Sequence, Stamp, Timing};
 
 /// After so many parts with writes alone, new writes wait for a part with keys.
 const WRITES_IN_A_ROW: u32 = 4;
+
+/// How many times faster a range that lacks a copy is streamed than one that merely moves.
+const REPAIR: u64 = 2;
 
 /// A streaming under way, at its source.
 #[derive(Clone, Debug)]
@@ -77,6 +80,7 @@ impl Stream {
             self.after = Some(large.key().clone());
             if let Some((piece, left)) = large.next(keyspace, limit) {
                 self.large = left;
+                transfers.bytes_streamed += piece.data.len() as u64;
                 return piece.say(streaming, part);
             }
         }
@@ -87,8 +91,11 @@ impl Stream {
             && let Some((piece, left)) = Large::new(key.clone(), value.data.clone()).next(keyspace, limit)
         {
             self.large = left;
+            transfers.bytes_streamed += piece.data.len() as u64;
             return piece.say(streaming, part);
         }
+        transfers.bytes_streamed +=
+            entries.iter().map(|(key, value)| (key.len() + value.data.len()) as u64).sum::<u64>();
         self.after = entries.last().map(|(key, _)| key.clone()).or(self.after.take());
         self.read = last;
         ChainMessage::Chunk { streaming, part, entries, complete: last.then_some(self.sent) }
@@ -172,11 +179,26 @@ impl Holding {
                 ctx.around.starved.insert(self.range);
                 return;
             }
+            if !writes && !self.may_send_keys(ctx) {
+                return;
+            }
             self.send_part(writes, ctx);
         }
     }
 
+    /// Whether keys may be sent now: when it is this range's turn, and when clients would wait for it.
+    fn may_send_keys(&self, ctx: &mut Context) -> bool {
+        ctx.around.limits.moving.is_none() || self.is_pressed() || ctx.around.budget.may_send(ctx.instant(), self.range)
+    }
+
+    /// Bytes a second for this range: copies that are lacking are made faster.
+    fn pace(&self, ctx: &Context) -> Option<u64> {
+        let lacks = self.chain.serving().count() < ctx.around.factor;
+        ctx.around.limits.moving.map(|moving| if lacks { moving.saturating_mul(REPAIR) } else { moving })
+    }
+
     fn send_part(&mut self, writes: bool, ctx: &mut Context) {
+        let pace = self.pace(ctx);
         let limit = ctx.around.limits.chunk_bytes;
         let applied = self.applied;
         let Some(successor) = &mut self.successor else { return };
@@ -197,7 +219,15 @@ impl Holding {
             // Read now, so it holds all that was applied until now; what was applied before has been sent.
             stream.sent = applied;
             stream.writes = 0;
-            stream.next_keys(&self.keyspace, part, limit, &mut ctx.around.transfers)
+            let before = ctx.around.transfers;
+            let keys = stream.next_keys(&self.keyspace, part, limit, &mut ctx.around.transfers);
+            if let Some(a_second) = pace {
+                let after = ctx.around.transfers;
+                let keys = (after.entries_streamed - before.entries_streamed) as usize;
+                let bytes = (after.bytes_streamed - before.bytes_streamed) as usize + keys * ENTRY_BYTES;
+                ctx.around.budget.spend(ctx.now.instant, bytes, a_second);
+            }
+            keys
         };
         let to = successor.node;
         self.send(to, message, ctx);

@@ -250,7 +250,8 @@ impl Ownership {
     }
 
     fn on_parked(&mut self, now: Instant, range: RangeId, epoch: Epoch, by: Life, effects: &mut Vec<Effect>) {
-        let pace = self.pace();
+        // Clients wait for what follows, so it waits for nothing but others that park in the same instant.
+        let pace = self.pace() / 10;
         if let Some(reign) = &mut self.reign {
             if reign.evidence.on_parked(range, epoch, by) {
                 reign.stir(now, pace);

@@ -14,7 +14,7 @@ use crate::machines::election::{Proposed, Published};
 use crate::machines::placement::{self, Drone, PlacementInput, Present};
 use crate::messages::events::{Event, EventKind};
 use crate::messages::ownership::{
-    Applied, Candidate, Chain, Command, Former, Holder, HolderState, Member, OwnershipMessage, SetChain,
+    Applied, Candidate, Cause, Chain, Command, Former, Holder, HolderState, Member, OwnershipMessage, SetChain,
 };
 use crate::types::{Epoch, Instant, NodeId, RangeId, Term, Version};
 
@@ -32,13 +32,16 @@ const BATCH: usize = 256;
 
 /// The most ranges that one drone loads at a time. Each is streamed in bounded chunks, so this bounds what a newcomer must
 /// keep in flight, while empty ranges still move by the hundred in a second.
-const LOADING_EACH: usize = 32;
+const LOADING_EACH: usize = 16;
 
 /// The most ranges that load at a time in the whole mesh, so that the commander's log is not filled by moves alone.
 const LOADING_ALL: usize = 256;
 
+/// The most ranges that one drone loads at a time though they lack no copy.
+const MOVING_EACH: usize = 12;
+
 /// How many ranges that lack no copy begin to move in a second, and at once. Each change of a chain holds up its range's clients for
-/// some ten milliseconds, and a move takes three: so few of all operations meet one that their p99 hardly moves. What lacks a
+/// some milliseconds, and a move takes three: so few of all operations meet one that their p99 hardly moves. What lacks a
 /// copy is not held back.
 const MOVES_A_SECOND: u32 = 100;
 const MOVES_AT_ONCE: u32 = 16;
@@ -59,6 +62,8 @@ pub(super) struct Reign {
     chains: Lane,
     target: Target,
     pace: Pace,
+    /// Steps that nobody waits for are taken together, from here on.
+    next_round: Instant,
     next_beat: Instant,
     last_review: Instant,
     /// Something happened that has not been looked at; it is looked at then.
@@ -144,6 +149,7 @@ impl Reign {
             chains: Lane::default(),
             target: Target::default(),
             pace: Pace::default(),
+            next_round: now,
             next_beat: now,
             last_review: Instant(0),
             review_at: Some(now),
@@ -155,7 +161,8 @@ impl Reign {
     /// Something happened: everything is looked at, at once or, if that was done just now, `pace` later.
     pub fn stir(&mut self, now: Instant, pace: Duration) {
         self.settled = false;
-        self.review_at.get_or_insert(now.max(self.last_review + pace));
+        let at = now.max(self.last_review + pace);
+        self.review_at = Some(self.review_at.map_or(at, |known| known.min(at)));
     }
 
     /// When there is something to do, whatever else happens.
@@ -295,13 +302,20 @@ impl Reign {
         self.tell_waiting(dictionary, &needs, effects);
         let beat = dictionary.settings.timing.beat();
         self.ask_to_vouch(now, &needs, beat, numbers, effects);
-        self.order_to_park(now, &needs, beat, effects);
-        if !self.chains.is_free(now, dictionary.version) {
-            return;
+        let is_round = now >= self.next_round;
+        let mut goes_on = self.order_to_park(now, &needs, is_round, beat, effects);
+        if !is_round && !needs.is_empty() {
+            self.review_at = Some(self.review_at.map_or(self.next_round, |known| known.min(self.next_round)));
         }
-        let changes = self.choose(now, dictionary, needs);
-        if !changes.is_empty() {
-            self.chains.propose(now, numbers, Command::SetChains(changes), effects);
+        if (is_round || needs.is_pressing(dictionary)) && self.chains.is_free(now, dictionary.version) {
+            let changes = self.choose(now, dictionary, needs);
+            if !changes.is_empty() {
+                self.chains.propose(now, numbers, Command::SetChains(changes), effects);
+                goes_on = true;
+            }
+        }
+        if goes_on {
+            self.next_round = now + beat / 2;
         }
     }
 
@@ -351,7 +365,8 @@ impl Reign {
                 break;
             }
             let lacks = copies < usize::from(dictionary.settings.factor);
-            if *its < LOADING_EACH && (lacks || self.pace.take(now)) {
+            let most = if lacks { LOADING_EACH } else { MOVING_EACH };
+            if *its < most && (lacks || self.pace.take(now)) {
                 *its += 1;
                 all += 1;
                 chosen.push(change);
@@ -385,11 +400,20 @@ impl Reign {
         }
     }
 
-    /// G20. The order is repeated each beat until the head has parked, or is let go.
-    fn order_to_park(&mut self, now: Instant, needs: &Needs, beat: Duration, effects: &mut Vec<Effect>) {
+    /// G20. The order is repeated each beat until the head has parked, or is let go. Whether any was given: new ones are
+    /// given in a round, to many heads together.
+    fn order_to_park(
+        &mut self,
+        now: Instant,
+        needs: &Needs,
+        is_round: bool,
+        beat: Duration,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let mut given = false;
         for (range, epoch, head, to) in needs.park.iter().copied() {
             let told = self.evidence.next_head(range, epoch).is_some();
-            if !told && self.evidence.parking_count() >= PARKED {
+            if !told && (!is_round || self.evidence.parking_count() >= PARKED) {
                 continue;
             }
             if !self.evidence.order_park(now, range, epoch, to, beat) {
@@ -400,7 +424,9 @@ impl Reign {
             } else {
                 Effect::Send { to: head, message: OwnershipMessage::Park { range, epoch } }
             });
+            given = true;
         }
+        given
     }
 
     /// Says once that ranges wait for something that may not come.
@@ -451,6 +477,19 @@ impl Reign {
 }
 
 impl Needs {
+    /// Whether somebody waits for one of these changes: for a copy, for a member that is lost, or for a head that has parked.
+    /// Other steps are gathered for half a beat, for each version costs every node a write to its disk and a look at all ranges.
+    fn is_pressing(&self, dictionary: &Dictionary) -> bool {
+        let lacks = |change: &SetChain| {
+            let chain = dictionary.chain(change.range);
+            chain.serving().count() < usize::from(dictionary.settings.factor)
+        };
+        let presses = |(urgency, change): &(Urgency, SetChain)| {
+            *urgency < Urgency::Progress || matches!(change.cause, Cause::HandedOver { .. }) || lacks(change)
+        };
+        self.changes.iter().any(presses) || self.joins.iter().any(|(_, change)| lacks(change))
+    }
+
     fn is_empty(&self) -> bool {
         self.changes.is_empty()
             && self.joins.is_empty()

@@ -88,20 +88,20 @@ mod tests {
         let mut story = ByHand::default();
         let mut say = |line: &str| story.say(line).output;
         assert!(say("mesh nodes=3 copies=2").is_ok_and(|text| text.contains("served: 16 of 16 ranges")));
-        assert_eq!(say("expect n3 knows color \"n1 - n2\""), Ok("ok".into()));
-        assert!(say("expect chain color \"n2 - n1\"").is_err());
+        assert_eq!(say("expect n3 knows paint \"n1 - n2\""), Ok("ok".into()));
+        assert!(say("expect chain paint \"n2 - n1\"").is_err());
         say("hold n2 n1").unwrap();
-        say("n1: set color blue [later]").unwrap();
-        assert_eq!(say("until n2 says ack to n1 of color within=50ms"), Ok("ok".into()));
+        say("n1: set paint blue [later]").unwrap();
+        assert_eq!(say("until n2 says ack to n1 of paint within=50ms"), Ok("ok".into()));
         assert!(say("until n1 hears ack from n2 within=50ms").is_err());
         assert!(say("answers").is_ok_and(|text| text.contains("no answer yet")));
         say("release n2 n1").unwrap();
-        assert_eq!(say("until n1 hears ack from n2 of color within=50ms"), Ok("ok".into()));
+        assert_eq!(say("until n1 hears ack from n2 of paint within=50ms"), Ok("ok".into()));
         say("advance 1ms").unwrap();
         assert!(say("answers").is_ok_and(|text| text.contains("-> OK")));
         assert!(say("expect n1 hears ack").is_err_and(|why| why.contains("not be seen afterwards")));
         assert_eq!(say("kill n2 power=off").map(|_| ()), Ok(()));
-        assert_eq!(say("until n1 proposes lost of color within=2s").map(|_| ()), Ok(()));
-        assert_eq!(say("expect chain color \"n1 - n2\""), Ok("ok".into()), "nobody has agreed to it yet");
+        assert_eq!(say("until n1 proposes lost of paint within=2s").map(|_| ()), Ok(()));
+        assert_eq!(say("expect chain paint \"n1 - n2\""), Ok("ok".into()), "nobody has agreed to it yet");
     }
 }

@@ -213,6 +213,7 @@ fn limits(random: &mut ChaCha8Rng) -> Limits {
         chunk_bytes: *pick(random, &[16, 64, 512]),
         parts_a_joiner: *pick(random, &[1, 2, 4]),
         parts_a_store: *pick(random, &[2, 8]),
+        moving: *pick(random, &[Some(32 << 10), Some(256 << 10), None]),
         waiting_a_range: *pick(random, &[2, 16]),
         waiting: *pick(random, &[8, 64]),
         waiting_bytes: *pick(random, &[400, 8 << 10]),

@@ -45,7 +45,10 @@ fn become_whole(world: &mut World, nemesis: &mut Nemesis) {
         return;
     }
     let even_within = world.settings.timing.failure_timeout * EVEN_WITHIN;
-    let lacking = |world: &World| world.newest_dictionary().and_then(|newest| uneven(newest).or_else(|| thin(newest)));
+    let lacking = |world: &World| {
+        let newest = world.newest_dictionary()?;
+        uneven(newest).or_else(|| thin(newest)).or_else(|| leaving(newest))
+    };
     if !world.until_each(LOOK, even_within, |world| world.checkers.violation().is_some() || lacking(world).is_none()) {
         let now = world.now();
         world.checkers.violate(now, "even_in_time", lacking(world).unwrap_or_default());
@@ -77,6 +80,12 @@ fn thin(dictionary: &Dictionary) -> Option<String> {
     Some(format!("range {range} should have {wanted} holders: {chain:?}"))
 }
 
+/// A node that is to leave and has not; none if there is none.
+fn leaving(dictionary: &Dictionary) -> Option<String> {
+    let member = dictionary.roster.values().find(|member| member.standing == Standing::Draining)?;
+    Some(format!("{} drains, and still holds {}", member.node.name, dictionary.tally(member.node.id).held))
+}
+
 /// What a mesh lacks, with all its processes running and nothing in their way; none if it is whole.
 fn lacks(world: &World) -> Option<String> {
     let running: Vec<_> = world.places.iter().filter_map(|place| Some((place, place.node.as_ref()?))).collect();
@@ -97,7 +106,8 @@ fn lacks(world: &World) -> Option<String> {
             Some(member) if member.node.incarnation != life => {
                 return Some(format!("{} is on the roster in a former life", place.name));
             }
-            Some(member) if member.standing != Standing::Up => {
+            // Who leaves takes its time: what it holds moves to nodes that reach each other, and who did not is avoided for a while.
+            Some(member) if !matches!(member.standing, Standing::Up | Standing::Draining) => {
                 return Some(format!("{} is {}", place.name, member.standing));
             }
             Some(_) => {}

@@ -260,7 +260,7 @@ fn g7_no_word_is_said_for_a_joiner_before_stamps_were_compared() {
 
 #[test]
 fn g8_the_bulk_lane_and_the_data_lane_never_overtake_each_other() {
-    let limits = Limits { chunk_bytes: 200, ..Limits::default() };
+    let limits = Limits { chunk_bytes: 200, ..unhurried() };
     let mut world = World::with_limits(2, 2, limits);
     world.adopt_all();
     world.advance(600);
@@ -292,7 +292,7 @@ fn g8_the_bulk_lane_and_the_data_lane_never_overtake_each_other() {
 
 #[test]
 fn g8_a_joiner_that_is_streamed_in_vain_is_streamed_anew() {
-    let limits = Limits { chunk_bytes: 100, ..Limits::default() };
+    let limits = Limits { chunk_bytes: 100, ..unhurried() };
     let mut world = World::with_limits(2, 2, limits);
     world.adopt_all();
     world.advance(600);
@@ -534,7 +534,7 @@ fn g15_said_when_the_joiner_has_all_that_was_acknowledged_before_the_vow() {
 
 #[test]
 fn g15_before_the_gate_clients_do_not_wait_for_the_joiner() {
-    let limits = Limits { chunk_bytes: 50, ..Limits::default() };
+    let limits = Limits { chunk_bytes: 50, ..unhurried() };
     let mut world = World::with_limits(2, 2, limits);
     world.adopt_all();
     world.advance(600);
@@ -601,7 +601,7 @@ fn g17_caught_up_is_said_again_in_each_epoch_and_each_beat() {
 
 #[test]
 fn g18_a_half_streamed_copy_is_dropped_with_its_source() {
-    let limits = Limits { chunk_bytes: 60, ..Limits::default() };
+    let limits = Limits { chunk_bytes: 60, ..unhurried() };
     let mut world = World::with_limits(3, 3, limits);
     world.adopt_all();
     world.advance(600);
@@ -750,6 +750,31 @@ fn g21_a_release_counts_for_the_epoch_right_after_it() {
     world.commit(&[(B, HolderState::Serving), (A, HolderState::Serving)], Cause::HandedOver { from: A, to: B });
     world.adopt(B);
     assert!(world.see(B).quiet_until > world.now.instant);
+}
+
+#[test]
+fn g21_a_release_may_come_later_than_the_dictionary() {
+    for hears in [true, false] {
+        let mut world = World::chain_of(&[A, B], 2, 2);
+        let epoch = world.chain().epoch;
+        world.lease(A);
+        world.tell(A, Input::Park { range: R, epoch });
+        assert!(world.see(A).released);
+        world.commit(&[(B, HolderState::Serving), (A, HolderState::Serving)], Cause::HandedOver { from: A, to: B });
+        world.adopt(B);
+        assert!(world.see(B).quiet_until > world.now.instant);
+        if !hears {
+            // Nor does it count once another epoch has come: who headed in between may still answer.
+            world.commit(&[(B, HolderState::Serving), (A, HolderState::Serving)], Cause::CalledOff);
+            world.adopt(B);
+        }
+        world.deliver();
+        assert_eq!(world.see(B).quiet_until <= world.now.instant, hears);
+        world.adopt_all();
+        world.lease(B);
+        assert_eq!(world.answers(B), hears);
+        assert!(!world.answers(A));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ const CHUNK: usize = 1000;
 
 /// A heads a range with a large value between small ones; B begins to load it.
 fn world() -> World {
-    let limits = Limits { chunk_bytes: CHUNK, parts_a_joiner: 3, ..Limits::default() };
+    let limits = Limits { chunk_bytes: CHUNK, parts_a_joiner: 3, ..unhurried() };
     let mut world = World::with_limits(2, 2, limits);
     world.adopt_all();
     world.advance(600);

@@ -66,10 +66,15 @@ pub(super) struct World {
     limits: Limits,
 }
 
+/// No budget: messages are delivered one by one here, and time stands still meanwhile.
+pub fn unhurried() -> Limits {
+    Limits { moving: None, ..Limits::default() }
+}
+
 impl World {
     /// So many nodes; the first founds the mesh and heads all ranges alone.
     pub fn new(nodes: u64, factor: u8) -> Self {
-        Self::with_limits(nodes, factor, Limits::default())
+        Self::with_limits(nodes, factor, unhurried())
     }
 
     pub fn with_limits(nodes: u64, factor: u8, limits: Limits) -> Self {

@@ -54,7 +54,7 @@ impl Story {
             dirty_bytes: *[300, 1 << 20].choose(&mut random).expect("some"),
             streaming_bytes: *[500, 1 << 20].choose(&mut random).expect("some"),
             parts_a_joiner: random.gen_range(1..4),
-            ..Limits::default()
+            ..unhurried()
         };
         let factor = random.gen_range(1..4);
         let mut world = World::with_limits(4, factor, limits);

@@ -88,7 +88,7 @@ fn a_numbered_write_is_uncertain_to_its_client_after_a_while_and_stays_numbered(
 
 #[test]
 fn queues_are_bounded() {
-    let limits = Limits { waiting: 10, waiting_bytes: 500, ..Limits::default() };
+    let limits = Limits { waiting: 10, waiting_bytes: 500, ..unhurried() };
     let mut world = World::with_limits(1, 1, limits);
     world.adopt_all();
     let tickets: Vec<u64> = (0..20).map(|n| world.ask(A, &format!("SET k{n} v"))).collect();
@@ -104,7 +104,7 @@ fn queues_are_bounded() {
 
 #[test]
 fn a_head_numbers_only_so_much_above_clean() {
-    let limits = Limits { dirty_bytes: 1000, ..Limits::default() };
+    let limits = Limits { dirty_bytes: 1000, ..unhurried() };
     let mut world = World::with_limits(2, 2, limits);
     world.adopt_all();
     world.join(B);
@@ -178,7 +178,7 @@ fn a_parked_head_with_a_read_that_waits_does_not_spin() {
 
 #[test]
 fn many_keys_that_end_at_once_go_in_small_steps() {
-    let limits = Limits { keys_a_step: 10, ..Limits::default() };
+    let limits = Limits { keys_a_step: 10, ..unhurried() };
     let mut world = World::with_limits(1, 1, limits);
     world.adopt_all();
     world.advance(600);
@@ -268,7 +268,7 @@ fn a_dropped_copy_is_kept_until_the_range_is_whole() {
 
 #[test]
 fn a_large_range_is_streamed_with_a_bounded_number_of_parts_under_way() {
-    let limits = Limits { chunk_bytes: 1000, parts_a_joiner: 3, ..Limits::default() };
+    let limits = Limits { chunk_bytes: 1000, parts_a_joiner: 3, ..unhurried() };
     let mut world = World::with_limits(2, 2, limits);
     world.adopt_all();
     world.advance(600);
@@ -296,7 +296,7 @@ fn a_large_range_is_streamed_with_a_bounded_number_of_parts_under_way() {
 
 #[test]
 fn streamings_of_many_ranges_share_what_a_store_may_send() {
-    let limits = Limits { chunk_bytes: 10, parts_a_joiner: 4, parts_a_store: 5, ..Limits::default() };
+    let limits = Limits { chunk_bytes: 10, parts_a_joiner: 4, parts_a_store: 5, ..unhurried() };
     let mut world = World::with_limits(2, 2, limits);
     world.adopt_all();
     world.advance(600);
@@ -326,6 +326,49 @@ fn streamings_of_many_ranges_share_what_a_store_may_send() {
         let digest = |node: NodeId| world.nodes[&node].store.digest(RangeId(range));
         assert_eq!(digest(A), digest(B));
         assert_eq!(world.nodes[&B].store.keys(RangeId(range)), 10);
+    }
+}
+
+#[test]
+fn what_moves_is_streamed_within_its_budget_and_what_is_lacking_sooner() {
+    // A hundred values of a hundred bytes, each counted with what it takes in memory.
+    let took = |factor: u8| {
+        let limits = Limits { chunk_bytes: 500, moving: Some(10_000), ..Limits::default() };
+        let mut world = World::with_limits(2, factor, limits);
+        world.adopt_all();
+        world.advance(600);
+        world.lease(A);
+        let data = "x".repeat(100);
+        (0..100).for_each(|n| drop(world.at_once(A, &format!("SET k{n} {data}"))));
+        world.commit_join(B);
+        world.adopt_all();
+        let begun = world.now.instant;
+        while world.nodes[&A].caught_up.is_empty() {
+            world.advance(10);
+            world.deliver();
+        }
+        world.equal(&[A, B]);
+        world.now.instant.since(begun).as_millis()
+    };
+    let (moves, lacks) = (took(1), took(2));
+    assert!((2_000..3_000).contains(&moves) && (1_000..1_500).contains(&lacks), "{moves} ms and {lacks} ms");
+}
+
+#[test]
+fn clients_of_a_range_that_waits_for_its_turn_do_not_wait_with_it() {
+    let limits = Limits { chunk_bytes: 500, moving: Some(10), ..Limits::default() };
+    let mut world = World::with_limits(2, 1, limits);
+    world.adopt_all();
+    world.advance(600);
+    world.lease(A);
+    (0..100).for_each(|n| drop(world.at_once(A, &format!("SET k{n} {}", "x".repeat(100)))));
+    world.commit_join(B);
+    world.adopt_all();
+    for n in 0..100 {
+        world.lease(A);
+        let ticket = world.ask(A, &format!("SET k{n} y"));
+        world.deliver();
+        assert!(world.outcome(ticket).is_some(), "{n}");
     }
 }
 
@@ -367,7 +410,7 @@ fn a_mark_is_heard_at_the_stamp_of_the_head() {
 
 #[test]
 fn a_large_range_is_counted_in_intervals() {
-    let limits = Limits { counted_a_step: (10, 1 << 20), ..Limits::default() };
+    let limits = Limits { counted_a_step: (10, 1 << 20), ..unhurried() };
     let mut world = World::with_limits(1, 1, limits);
     world.adopt_all();
     world.advance(600);
