@@ -533,7 +533,8 @@ impl Holding {
         };
         // A read in the quiet time keeps a parked head from saying it again; what ends the wait brings the next look.
         let parked = parked.filter(|_| self.is_at_rest());
-        [self.queue.next_deadline(ctx.around), quiet, hello, caught_up, parked, self.next_expiry(ctx)]
+        let turn = self.next_turn(ctx);
+        [self.queue.next_deadline(ctx.around), quiet, hello, caught_up, parked, turn, self.next_expiry(ctx)]
             .into_iter()
             .flatten()
             .min()

@@ -145,7 +145,8 @@ impl Holding {
 
     /// The writes behind this place are still needed for a joiner that is being streamed.
     pub(super) fn streaming_floor(&self) -> Option<Sequence> {
-        Some(self.successor.as_ref()?.stream.as_ref()?.sent.sequence)
+        let stream = self.successor.as_ref()?.stream.as_ref()?;
+        (stream.next_part > 0).then_some(stream.sent.sequence)
     }
 
     /// Whether clients write faster than a joiner takes it in: then new writes wait until it has the next keys. Without
@@ -159,7 +160,8 @@ impl Holding {
     pub(super) fn stream(&mut self, ctx: &mut Context) {
         let limits = ctx.around.limits;
         while let Some(stream) = self.successor.as_ref().and_then(|successor| successor.stream.as_ref()) {
-            let behind = self.backlog.bytes_after(stream.sent.sequence);
+            // Before the first part nothing is missed: it holds all that was applied until then.
+            let behind = if stream.next_part == 0 { 0 } else { self.backlog.bytes_after(stream.sent.sequence) };
             if behind > limits.streaming_bytes {
                 // It does not keep up with the writes; what it lacks cannot be kept for ever.
                 self.restart_stream(ctx);
@@ -169,9 +171,8 @@ impl Holding {
             if stream.read && open == 0 {
                 return self.end_stream(ctx);
             }
-            let writes = stream.next_part > 0
-                && behind > if stream.read { limits.dirty_bytes } else { 0 }
-                && !planted::is(Bug::ChunksMissWrites);
+            let writes =
+                behind > if stream.read { limits.dirty_bytes } else { 0 } && !planted::is(Bug::ChunksMissWrites);
             if open >= limits.parts_a_joiner || stream.read && !writes {
                 return;
             }
@@ -186,15 +187,35 @@ impl Holding {
         }
     }
 
-    /// Whether keys may be sent now: when it is this range's turn, and when clients would wait for it.
+    /// Whether keys may be sent now: when it is this range's turn, when clients would wait for it, and when its joiner would take
+    /// it for lost.
     fn may_send_keys(&self, ctx: &mut Context) -> bool {
-        ctx.around.limits.moving.is_none() || self.is_pressed() || ctx.around.budget.may_send(ctx.instant(), self.range)
+        ctx.around.limits.moving.is_none()
+            || self.is_pressed()
+            || !self.has_copies(ctx)
+            || self.impatient_at(ctx).is_some_and(|at| at <= ctx.instant())
+            || ctx.around.budget.may_send(ctx.instant(), self.range, self.lacks(ctx))
+    }
+
+    /// When a joiner that has heard nothing for so long gets a part, whoever's turn it is.
+    fn impatient_at(&self, ctx: &Context) -> Option<Instant> {
+        let stream = self.successor.as_ref()?.stream.as_ref()?;
+        (!stream.read && ctx.around.limits.moving.is_some()).then(|| stream.heard + stall(&ctx.around.timing) / 2)
+    }
+
+    /// When a streaming that waits for its turn is to be looked at.
+    pub(super) fn next_turn(&self, ctx: &Context) -> Option<Instant> {
+        self.impatient_at(ctx).filter(|at| *at > ctx.instant())
+    }
+
+    fn lacks(&self, ctx: &Context) -> bool {
+        self.chain.serving().count() < ctx.around.factor
     }
 
     /// Bytes a second for this range: copies that are lacking are made faster.
     fn pace(&self, ctx: &Context) -> Option<u64> {
-        let lacks = self.chain.serving().count() < ctx.around.factor;
-        ctx.around.limits.moving.map(|moving| if lacks { moving.saturating_mul(REPAIR) } else { moving })
+        let moving = ctx.around.limits.moving?;
+        Some(if self.lacks(ctx) { moving.saturating_mul(REPAIR) } else { moving })
     }
 
     fn send_part(&mut self, writes: bool, ctx: &mut Context) {
