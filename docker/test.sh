@@ -110,7 +110,9 @@ keys_answer() {
 }
 keys_are_there() {
     for key in $(seq 1 60); do
-        ask GET "key:$key" | grep -qx "value-$key" || return 1
+        local said
+        said=$(ask GET "key:$key" | paste -sd" ")
+        [[ "$said" == *" value-$key +OK" ]] || { echo "key:$key is answered by: $said" >&2; return 1; }
     done
 }
 
