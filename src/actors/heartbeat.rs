@@ -170,8 +170,8 @@ impl Postman for Heartbeat {
             Effect::Alive { node, incarnation, ailing } => {
                 deliver(&crew.ownership, ownership::Input::Alive { node, incarnation, ailing });
             }
-            Effect::Apart { by, about } => {
-                deliver(&crew.ownership, ownership::Input::Apart { by, about });
+            Effect::Apart { by, about, lasting } => {
+                deliver(&crew.ownership, ownership::Input::Apart { by, about, lasting });
             }
             Effect::Expired { node, incarnation, silent_for } => {
                 deliver(&crew.ownership, ownership::Input::Expired { node, incarnation, silent_for });

@@ -2,7 +2,8 @@
 //! there and who is gone.
 //!
 //! A link whose connection breaks dials again at once. If that fails, the heartbeat machine is told (control lane), what
-//! waited goes back to the doors, and it tries again with growing pauses, a second at most; a call from the peer ends a pause.
+//! waited goes back to the doors, and it tries again with growing pauses, a second at most; a call from the peer ends a pause, and
+//! a call to it that is not answered: what was said while the two were cut off from each other is said again seconds later.
 //! Stores and doors hear of each break and of each new connection of the data lanes, in this order.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,9 @@ use crate::types::NodeId;
 
 /// Pauses between two calls: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
+
+/// A call that was not answered for so long may have been lost.
+const ANSWERED: Duration = Duration::from_millis(100);
 
 /// A bulk connection that has had nothing to say for so long is given up.
 const IDLE: Duration = Duration::from_secs(30);
@@ -161,7 +165,20 @@ impl Line {
             self.outbox.stand(Standing::Dialling);
         }
         self.dialled = self.address.now().unwrap_or_default();
-        match self.dial(&self.dialled).await {
+        let dialled = tokio::select! {
+            biased;
+            dialled = self.dial(&self.dialled) => Some(dialled),
+            () = self.called() => None,
+        };
+        let dialled = match dialled {
+            Some(dialled) => dialled,
+            // Once: two that call each other might else hang up on each other for ever.
+            None => {
+                self.dialled = self.address.now().unwrap_or_default();
+                self.dial(&self.dialled).await
+            }
+        };
+        match dialled {
             Ok(handshaken) => {
                 *pause = PAUSES.0;
                 self.converse(handshaken).await;
@@ -172,6 +189,13 @@ impl Line {
                 *pause = (*pause * 2).min(PAUSES.1);
             }
         }
+    }
+
+    /// The peer has called us, while it should have answered.
+    async fn called(&self) {
+        let answered = sleep(ANSWERED); // not a guess: the span itself is what counts
+        self.hurry.notified().await;
+        answered.await;
     }
 
     /// Where the roster says, then where the peer was met.

@@ -415,8 +415,7 @@ impl Node {
     pub fn is_drained(&self) -> bool {
         let Some(published) = self.published() else { return false };
         let Candidate { id, incarnation, .. } = &self.me;
-        let drains = published.dictionary.member(*id).is_some_and(|member| member.drains);
-        drains && !published.dictionary.lists(*id, *incarnation)
+        published.dictionary.drains(*id) && !published.dictionary.lists(*id, *incarnation)
     }
 
     /// How many ranges the roster gives this node.

@@ -243,6 +243,7 @@ impl Store {
                 timing: Timing::default(),
                 min_copies: 1,
                 factor: 1,
+                leavers: BTreeSet::new(),
                 mode: ReplicationMode::Value,
                 paused: false,
                 version: Version(0),
@@ -409,6 +410,7 @@ impl Store {
         self.around.timing = dictionary.settings.timing;
         self.around.min_copies = dictionary.settings.min_copies as usize;
         self.around.factor = dictionary.settings.factor as usize;
+        self.around.leavers = dictionary.leavers().collect();
         self.around.mode = dictionary.settings.mode;
         self.around.paused = dictionary.paused.is_some();
         self.around.limits.backlog_bytes = self.limits.backlog_bytes.min(BACKLOG_BYTES / owned.max(1));

@@ -281,7 +281,11 @@ struct Way {
 #[derive(Debug)]
 enum State {
     Idle,
-    Dialling { after_break: bool },
+    Dialling {
+        after_break: bool,
+        /// Nothing has come back, and nothing will.
+        lost: bool,
+    },
     Open(u64),
     Resting,
 }
@@ -544,7 +548,7 @@ impl Network {
         context: &mut Context<'_>,
     ) {
         let Some(known) = self.links.get(&(from, link.0, link.1)).filter(|it| it.attempt == attempt) else { return };
-        let State::Dialling { after_break } = known.state else { return };
+        let State::Dialling { after_break, .. } = known.state else { return };
         let to = known.host;
         if timed_out {
             return self.unreached(from, link, (after_break, None), context);
@@ -554,6 +558,8 @@ impl Network {
             Greeting::Welcome(caller, called) => self.open(caller, called, link.1, context),
             Greeting::Refused(refusal) => self.unreached(from, link, (after_break, refusal), context),
             Greeting::Silent => {
+                let known = self.links.get_mut(&(from, link.0, link.1)).expect("it was dialled");
+                known.state = State::Dialling { after_break, lost: true };
                 let event = Event::Dialled { from, link, attempt, timed_out: true };
                 context.later.push((context.now + DIAL_TIMEOUT, event));
             }
@@ -585,9 +591,12 @@ impl Network {
         }
         // Who calls is there: no need to wait any longer before calling back.
         for lane in [Lane::Control, Lane::Data, Lane::Bulk] {
-            let resting = self.links.get(&(called.host, caller.node, lane));
-            if resting.is_some_and(|link| matches!(link.state, State::Resting)) {
-                self.dial(called.host, (caller.node, lane), false, context);
+            match self.links.get(&(called.host, caller.node, lane)).map(|link| &link.state) {
+                Some(State::Resting) => self.dial(called.host, (caller.node, lane), false, context),
+                Some(State::Dialling { after_break, lost: true }) => {
+                    self.dial(called.host, (caller.node, lane), *after_break, context);
+                }
+                _ => {}
             }
         }
     }
@@ -616,7 +625,7 @@ impl Network {
         self.count += 1;
         let attempt = self.count;
         let known = self.links.get_mut(&(from, link.0, link.1)).expect("somebody wants it");
-        known.state = State::Dialling { after_break };
+        known.state = State::Dialling { after_break, lost: false };
         known.attempt = attempt;
         // There, back, and the proofs: two round trips.
         let at = context.now + 4 * self.weather.draw(context.random);

@@ -584,8 +584,8 @@ impl Node {
             heartbeat::Effect::Alive { node, incarnation, ailing } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Alive { node, incarnation, ailing }));
             }
-            heartbeat::Effect::Apart { by, about } => {
-                self.mail.push_back(Mail::Ownership(ownership::Input::Apart { by, about }));
+            heartbeat::Effect::Apart { by, about, lasting } => {
+                self.mail.push_back(Mail::Ownership(ownership::Input::Apart { by, about, lasting }));
             }
             heartbeat::Effect::Expired { node, incarnation, silent_for } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Expired { node, incarnation, silent_for }));

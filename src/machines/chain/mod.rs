@@ -143,6 +143,8 @@ pub(super) struct Around {
     pub min_copies: usize,
     /// How many holders each range should have.
     pub factor: usize,
+    /// Nodes that are to leave.
+    pub leavers: BTreeSet<NodeId>,
     pub mode: ReplicationMode,
     /// Clients' writes are paused in the whole mesh.
     pub paused: bool,

@@ -14,17 +14,19 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::keyspace::{ENTRY_BYTES, Keyspace, Portion};
+use crate::machines::chain::backlog::size;
 use crate::machines::chain::large::Large;
 use crate::machines::chain::reconcile::in_a_row;
-use crate::machines::chain::{Context, Holding, Transfers};
+use crate::machines::chain::{Context, Holding, Limits, Transfers};
 use crate::machines::store::Effect;
 use crate::messages::chain::{ChainMessage, Change, Value, Write};
+use crate::messages::ownership::Holder;
 use crate::planted::{self, Bug};
 use crate::sites::{self, Site};
 use crate::types::{Instant, Sequence, Stamp, Timing};
 
-/// After so many parts with writes alone, new writes wait for a part with keys.
-const WRITES_IN_A_ROW: u32 = 4;
+/// After so many chunks of writes alone, new writes wait for a part with keys.
+const WRITES_IN_A_ROW: usize = 4;
 
 /// How many times faster a range that lacks a copy is streamed than one that merely moves.
 const REPAIR: u64 = 2;
@@ -42,8 +44,8 @@ pub(super) struct Stream {
     large: Option<Large>,
     /// All keys were read and sent.
     read: bool,
-    /// Parts with writes since the last with keys.
-    writes: u32,
+    /// Bytes of writes sent since the last keys.
+    writes: usize,
     /// The last write that went down with it, or was there when it began.
     sent: Stamp,
     /// When the joiner was last heard of it.
@@ -151,9 +153,9 @@ impl Holding {
 
     /// Whether clients write faster than a joiner takes it in: then new writes wait until it has the next keys. Without
     /// that, a joiner would never be through.
-    pub(super) fn is_pressed(&self) -> bool {
+    pub(super) fn is_pressed(&self, limits: &Limits) -> bool {
         let stream = self.successor.as_ref().and_then(|successor| successor.stream.as_ref());
-        stream.is_some_and(|stream| stream.writes >= WRITES_IN_A_ROW)
+        stream.is_some_and(|stream| stream.writes >= WRITES_IN_A_ROW * limits.chunk_bytes)
     }
 
     /// Sends parts as far as the joiner and the store have room.
@@ -191,7 +193,7 @@ impl Holding {
     /// it for lost.
     fn may_send_keys(&self, ctx: &mut Context) -> bool {
         ctx.around.limits.moving.is_none()
-            || self.is_pressed()
+            || self.is_pressed(&ctx.around.limits)
             || !self.has_copies(ctx)
             || self.impatient_at(ctx).is_some_and(|at| at <= ctx.instant())
             || ctx.around.budget.may_send(ctx.instant(), self.range, self.lacks(ctx))
@@ -212,10 +214,11 @@ impl Holding {
         self.chain.serving().count() < ctx.around.factor
     }
 
-    /// Bytes a second for this range: copies that are lacking are made faster.
+    /// Bytes a second for this range: copies that are lacking, or will be once those have left who are to, are made faster.
     fn pace(&self, ctx: &Context) -> Option<u64> {
         let moving = ctx.around.limits.moving?;
-        Some(if self.lacks(ctx) { moving.saturating_mul(REPAIR) } else { moving })
+        let leaves = |holder: &Holder| ctx.around.leavers.contains(&holder.node);
+        Some(if self.lacks(ctx) || self.chain.serving().any(leaves) { moving.saturating_mul(REPAIR) } else { moving })
     }
 
     fn send_part(&mut self, writes: bool, ctx: &mut Context) {
@@ -234,7 +237,7 @@ impl Holding {
                 self.backlog.batch_after(stream.sent.sequence, limit)
             };
             stream.sent = writes.last().map_or(stream.sent, |write| write.stamp);
-            stream.writes += 1;
+            stream.writes += writes.iter().map(size).sum::<usize>();
             ChainMessage::Streamed { streaming, part, writes }
         } else {
             // Read now, so it holds all that was applied until now; what was applied before has been sent.

@@ -78,7 +78,7 @@ impl Holding {
         (self.parking == Parking::No || planted::is(Bug::ParkedNumbers))
             && (self.answers(ctx) || self.works_ahead(ctx))
             && self.backlog.bytes_after(self.clean) < ctx.around.limits.dirty_bytes
-            && !self.is_pressed()
+            && !self.is_pressed(&ctx.around.limits)
     }
 
     /// The head gives the next number of its epoch.
@@ -172,14 +172,14 @@ impl Holding {
 
     fn may_say_so(&mut self, ctx: &Context) -> bool {
         match &self.predecessor {
-            Some(predecessor) => predecessor.in_step && !self.is_pressed(),
+            Some(predecessor) => predecessor.in_step && !self.is_pressed(&ctx.around.limits),
             None => self.answers(ctx),
         }
     }
 
     /// Tells the predecessor what all from here on have, when that is news or was asked for.
     pub(super) fn acknowledge(&mut self, ctx: &mut Context) {
-        let (sequence, pressed) = (self.held_behind(), self.is_pressed());
+        let (sequence, pressed) = (self.held_behind(), self.is_pressed(&ctx.around.limits));
         let Some(predecessor) = &mut self.predecessor else { return };
         // G7: nobody acknowledges before stamps were compared in this epoch.
         if !predecessor.in_step || pressed || sequence <= predecessor.acknowledged && !predecessor.asks {

@@ -201,6 +201,29 @@ impl Dictionary {
         })
     }
 
+    /// Who is to leave.
+    pub fn leavers(&self) -> impl Iterator<Item = NodeId> {
+        self.roster.values().filter(|member| member.drains).map(|member| member.node.id)
+    }
+
+    /// Whether a node is to leave.
+    pub fn drains(&self, node: NodeId) -> bool {
+        self.member(node).is_some_and(|member| member.drains)
+    }
+
+    /// Whether a range has too few copies, of as many as there can be. One that a node on its way out has does not count: it will
+    /// soon be gone.
+    pub fn lacks_copies(&self, chain: &Chain) -> bool {
+        let factor = usize::from(self.settings.factor);
+        let leave = chain.serving().filter(|holder| self.drains(holder.node)).count();
+        let serve = chain.serving().count();
+        if leave == 0 || serve < factor {
+            return serve < factor;
+        }
+        let stay = self.drones().filter(|member| !member.drains).count();
+        serve - leave < factor.min(stay)
+    }
+
     /// How many ranges a node has in its present life.
     pub fn tally(&self, node: NodeId) -> Tally {
         let incarnation = self.roster.get(&node).map(|member| member.node.incarnation);

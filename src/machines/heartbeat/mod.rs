@@ -160,6 +160,8 @@ pub enum Effect {
         by: NodeId,
         /// Whom.
         about: NodeId,
+        /// Both have been heard for so long that the links between them would be mended, if they could be.
+        lasting: bool,
     },
     /// This incarnation has been silent to the commander for so long that it has ended by itself, and with it all before
     /// (G24; to ownership). Counted anew from this commander's election; said once in a reign and never taken back in it,

@@ -1,6 +1,7 @@
 //! The other nodes of the roster: whom to send signs of life, who is heard, and what they tell of a newer commander.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::watch::Suspicion;
 use super::{Effect, Heartbeat, SMALL_MESH};
@@ -15,6 +16,8 @@ pub(super) struct Peer {
     pub incarnation: Incarnation,
     /// The last sign of that life.
     pub heard: Option<Instant>,
+    /// Since when no two signs of it were a failure_timeout apart.
+    pub heard_since: Instant,
     /// Its silence is not counted from before this instant.
     pub since: Instant,
     /// Its last asking, and when it came.
@@ -37,6 +40,7 @@ impl Peer {
         Self {
             incarnation,
             heard: None,
+            heard_since: now,
             since: now,
             asked: None,
             version: Version(0),
@@ -103,12 +107,17 @@ impl Heartbeat {
 
     /// Notes that this life of a node was heard. False when it is none of the roster, or a life that has ended.
     pub(super) fn note_sign(&mut self, now: Instant, (from, incarnation): (NodeId, Incarnation)) -> bool {
+        let patience = self.timing().map_or(Duration::ZERO, |timing| timing.failure_timeout);
         let Some(peer) = self.peers.get_mut(&from) else { return false };
         if incarnation < peer.incarnation {
             return false;
         }
-        if incarnation > peer.incarnation {
+        let is_new = incarnation > peer.incarnation;
+        if is_new {
             peer.on_life(incarnation);
+        }
+        if is_new || peer.heard.is_none_or(|heard| now.since(heard) >= patience) {
+            peer.heard_since = now;
         }
         peer.heard = Some(now);
         peer.gone = false;

@@ -529,14 +529,31 @@ fn one_that_is_heard_and_hears_nobody_is_probed_like_a_silent_one() {
 #[test]
 fn a_live_node_that_another_misses_is_apart_from_it() {
     let mut node = Node::commander(&[chain(&[TWO, THREE], 1)]);
-    node.hear(TWO, beacon(1));
     let missed = HeartbeatMessage::Report { about: TWO, incarnation: LIFE, why: Silence::NoBeacon };
-    node.hear(THREE, missed);
-    let apart = Effect::Apart { by: THREE, about: TWO };
-    assert!(node.hear(TWO, beacon(2)).contains(&apart), "it was missed, and lives");
-    assert!(!node.hear(TWO, beacon(3)).contains(&apart), "said once a report");
+    let apart = |lasting| Effect::Apart { by: THREE, about: TWO, lasting };
+    let mut number = 0;
+    let mut live_for = |node: &mut Node, beats: u64| {
+        (0..beats).for_each(|_| {
+            node.now = node.now + Duration::from_millis(100);
+            number += 1;
+            node.hear(THREE, beacon(number));
+            node.hear(TWO, beacon(number));
+        });
+    };
+    live_for(&mut node, 35);
+    node.hear(THREE, missed.clone());
+    assert!(node.hear(TWO, beacon(1_001)).contains(&apart(true)), "it was missed, and lives");
+    assert!(!node.hear(TWO, beacon(1_002)).contains(&apart(true)), "said once a report");
     node.report(THREE, TWO);
-    assert!(!node.hear(TWO, beacon(4)).contains(&apart), "a command that was not brought there is no proof");
+    assert!(!node.hear(TWO, beacon(1_003)).contains(&apart(true)), "a command that was not brought there is no proof");
+    // Nobody heard it for a while. Others may hear it again later than the commander does.
+    node.now = node.now + Duration::from_millis(600);
+    live_for(&mut node, 29);
+    node.hear(THREE, missed.clone());
+    assert!(node.hear(TWO, beacon(1_004)).contains(&apart(false)), "it has not been back for long");
+    live_for(&mut node, 3);
+    node.hear(THREE, missed);
+    assert!(node.hear(TWO, beacon(1_005)).contains(&apart(true)), "it has been back for long");
 }
 
 #[test]

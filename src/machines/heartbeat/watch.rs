@@ -15,6 +15,10 @@ use crate::types::{Incarnation, Instant, NodeId, Timing};
 /// More complaints than this about one silence are not told.
 const MISSES: usize = 8;
 
+/// After so many failure_timeouts, but not before so long, links are mended after a cut that has healed: a connection that has lost
+/// its other end lasts four, and a second at least; then it is dialled again, which may take a second, after a pause of one at most.
+const MENDED: (u32, Duration) = (6, Duration::from_secs(3));
+
 /// What is thought of one node's silence.
 #[derive(Debug, Default)]
 pub(super) struct Suspicion {
@@ -42,6 +46,8 @@ struct Miss {
     why: Silence,
     /// When it was said last.
     at: Instant,
+    /// Both have been heard here for long.
+    lasting: bool,
 }
 
 #[derive(Debug)]
@@ -51,11 +57,11 @@ struct Probe {
 }
 
 impl Suspicion {
-    fn note(&mut self, now: Instant, by: NodeId, why: Silence) {
-        if let Some(miss) = self.misses.iter_mut().find(|miss| miss.by == by && miss.why == why) {
-            miss.at = now;
+    fn note(&mut self, miss: Miss) {
+        if let Some(known) = self.misses.iter_mut().find(|known| known.by == miss.by && known.why == miss.why) {
+            *known = miss;
         } else if self.misses.len() < MISSES {
-            self.misses.push(Miss { by, why, at: now });
+            self.misses.push(miss);
         }
     }
 
@@ -104,7 +110,7 @@ impl Heartbeat {
             peer.since = now;
             peer.suspicion.begin_anew(now - timing.failure_timeout);
             if silent && is.is_some() {
-                peer.suspicion.note(now, self.me, Silence::NoBeacon);
+                peer.suspicion.note(Miss { by: self.me, why: Silence::NoBeacon, at: now, lasting: false });
             }
         }
         if is.is_some() {
@@ -151,7 +157,7 @@ impl Heartbeat {
         if self.reign.is_some() {
             self.complain(now, about.0, by, why, effects);
         } else {
-            peer.suspicion.note(now, by, why);
+            peer.suspicion.note(Miss { by, why, at: now, lasting: false });
         }
     }
 
@@ -186,7 +192,7 @@ impl Heartbeat {
         }
         // It lives, and yet another waited for its beacons in vain.
         let missed_by = misses.iter().filter(|miss| miss.why == Silence::NoBeacon && miss.by != self.me);
-        effects.extend(missed_by.map(|miss| Effect::Apart { by: miss.by, about: node }));
+        effects.extend(missed_by.map(|miss| Effect::Apart { by: miss.by, about: node, lasting: miss.lasting }));
         let told =
             suspicion.told.as_ref().is_some_and(|(life, ailing)| (*life, ailing) == (peer.incarnation, &peer.ailing));
         if told && !suspicion.suspect {
@@ -262,9 +268,18 @@ impl Heartbeat {
         why: Silence,
         effects: &mut Vec<Effect>,
     ) {
+        let lasting = self.have_been_heard(now, [about, by]);
         let Some(peer) = self.peers.get_mut(&about).filter(|peer| !peer.suspicion.suspect) else { return };
-        peer.suspicion.note(now, by, why);
+        peer.suspicion.note(Miss { by, why, at: now, lasting });
         self.judge(now, about, effects);
+    }
+
+    /// Whether others were heard by this node for so long that what a cut has left of the links between them is mended: who was
+    /// cut off from all is not back with all in one instant.
+    fn have_been_heard(&self, now: Instant, nodes: [NodeId; 2]) -> bool {
+        let Some(timing) = self.timing() else { return false };
+        let span = (timing.failure_timeout * MENDED.0).max(MENDED.1);
+        nodes.iter().all(|node| self.peers.get(node).is_some_and(|peer| now.since(peer.heard_since) >= span))
     }
 
     fn judge(&mut self, now: Instant, node: NodeId, effects: &mut Vec<Effect>) {
@@ -285,7 +300,7 @@ impl Heartbeat {
             return;
         }
         if peer.last() + timing.failure_timeout <= now {
-            peer.suspicion.note(now, self.me, Silence::NoBeacon);
+            peer.suspicion.note(Miss { by: self.me, why: Silence::NoBeacon, at: now, lasting: false });
         }
         self.probes += 1;
         peer.suspicion.probe = Some(Probe { id: self.probes, sent: now });

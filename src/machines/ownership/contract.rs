@@ -69,6 +69,8 @@ pub enum Input {
         by: NodeId,
         /// Whom.
         about: NodeId,
+        /// It is not that one of them was cut off from all a moment ago.
+        lasting: bool,
     },
     /// What became of a proposal.
     Proposed {

@@ -464,9 +464,9 @@ impl Machine for Ownership {
                 self.tell_ailing(node, &ailing, effects);
                 self.on_verdict(now, |reign| reign.watch.on_alive(now, node, incarnation));
             }
-            Input::Apart { by, about } => {
+            Input::Apart { by, about, lasting } => {
                 let timing = self.published.as_ref().map(|known| known.dictionary.settings.timing).unwrap_or_default();
-                self.on_verdict(now, |reign| reign.watch.on_apart(now, by, about, &timing));
+                self.on_verdict(now, |reign| reign.watch.on_apart(now, by, about, lasting, &timing));
             }
             Input::Expired { node, incarnation, silent_for } => {
                 self.on_verdict(now, |reign| reign.watch.on_expired(now, node, incarnation, silent_for));

@@ -129,11 +129,20 @@ impl Target {
 #[derive(Default)]
 struct Needs {
     changes: Vec<(Urgency, SetChain)>,
-    joins: Vec<(usize, SetChain)>,
+    joins: Vec<Join>,
     vouch: BTreeMap<NodeId, Vec<(RangeId, Epoch)>>,
     /// Range, epoch, head, and who is to lead.
     park: Vec<(RangeId, Epoch, NodeId, NodeId)>,
     waiting: BTreeMap<Why, usize>,
+}
+
+/// A node is to join a range.
+struct Join {
+    /// Copies are lacking, or will be once those have left who are to.
+    lacks: bool,
+    /// How many serve it.
+    copies: usize,
+    change: SetChain,
 }
 
 impl Reign {
@@ -227,8 +236,7 @@ impl Reign {
     fn plan(&mut self, now: Instant, dictionary: &Dictionary) {
         let of = (self.able(now, dictionary, None), dictionary.settings.factor, self.resting.nodes());
         let is_same = self.target.of.as_ref() == Some(&of);
-        let drains = || dictionary.roster.values().any(|member| member.drains);
-        let is_kept = || drains() && self.target.is_approached(dictionary);
+        let is_kept = || dictionary.leavers().next().is_some() && self.target.is_approached(dictionary);
         if is_same && (self.target.version == dictionary.version || is_kept()) {
             self.target.version = dictionary.version;
             return;
@@ -331,7 +339,11 @@ impl Reign {
                 Need::Nothing => {}
                 Need::Wait(why) => *needs.waiting.entry(why).or_default() += 1,
                 Need::Change(urgency, change) => needs.changes.push((urgency, change)),
-                Need::Join(change) => needs.joins.push((chain.serving().count(), change)),
+                Need::Join(change) => needs.joins.push(Join {
+                    lacks: dictionary.lacks_copies(chain),
+                    copies: chain.serving().count(),
+                    change,
+                }),
                 Need::Vouch(by) => {
                     by.iter().for_each(|h| needs.vouch.entry(h.node).or_default().push((range, chain.epoch)));
                 }
@@ -352,20 +364,19 @@ impl Reign {
         let Needs { mut changes, mut joins, .. } = needs;
         changes.sort_by_key(|(urgency, change)| (*urgency, change.range));
         let mut chosen: Vec<SetChain> = changes.into_iter().map(|(_, change)| change).take(BATCH).collect();
-        joins.sort_by_key(|(copies, change)| (*copies, change.range));
+        joins.sort_by_key(|join| (!join.lacks, join.copies, join.change.range));
         let mut loading: BTreeMap<NodeId, usize> = BTreeMap::new();
         dictionary.roster.keys().for_each(|node| {
             loading.insert(*node, dictionary.tally(*node).loading);
         });
         let mut all: usize = loading.values().sum();
-        for (copies, change) in joins {
+        for Join { lacks, copies, change } in joins {
             let joiner = change.holders.last().expect("somebody joins").node;
             let its = loading.entry(joiner).or_default();
             if chosen.len() >= BATCH || all >= LOADING_ALL {
                 break;
             }
-            let lacks = copies < usize::from(dictionary.settings.factor);
-            let most = if lacks { LOADING_EACH } else { MOVING_EACH };
+            let most = if copies < usize::from(dictionary.settings.factor) { LOADING_EACH } else { MOVING_EACH };
             if *its < most && (lacks || self.pace.take(now)) {
                 *its += 1;
                 all += 1;
@@ -487,7 +498,7 @@ impl Needs {
         let presses = |(urgency, change): &(Urgency, SetChain)| {
             *urgency < Urgency::Progress || matches!(change.cause, Cause::HandedOver { .. }) || lacks(change)
         };
-        self.changes.iter().any(presses) || self.joins.iter().any(|(_, change)| lacks(change))
+        self.changes.iter().any(presses) || self.joins.iter().any(|join| lacks(&join.change))
     }
 
     fn is_empty(&self) -> bool {

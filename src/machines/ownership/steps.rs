@@ -13,10 +13,6 @@ use crate::types::{Instant, NodeId, RangeId};
 use super::evidence::Evidence;
 use super::watch::Watch;
 
-/// For how many failure_timeouts two nodes that did not reach each other are not put into one chain again. Each trial stops
-/// the ranges it is made with for about two.
-const APART_FOR: u32 = 120;
-
 /// What a range's next step is decided from.
 pub(super) struct View<'a> {
     pub now: Instant,
@@ -188,8 +184,8 @@ impl View<'_> {
     /// Two heard members that do not reach each other stop their chain: the head needs a word of every other (G12). One of
     /// them goes: whoever is loading, else the one further from the head.
     fn part(&self, range: RangeId, chain: &Chain) -> Option<Need> {
-        let fresh = self.dictionary.settings.timing.failure_timeout * 3;
-        let apart = |a: &Holder, b: &Holder| self.watch.are_apart(self.now, a.node, b.node, fresh);
+        let timing = &self.dictionary.settings.timing;
+        let apart = |a: &Holder, b: &Holder| self.watch.are_apart(self.now, a.node, b.node, timing);
         let (place, out) = chain.holders.iter().enumerate().skip(1).rev().find(|(place, holder)| {
             self.hears(holder) && chain.holders[..*place].iter().any(|other| self.hears(other) && apart(other, holder))
         })?;
@@ -210,8 +206,9 @@ impl View<'_> {
             last.state = HolderState::Serving;
             return Need::Change(Urgency::Progress, self.change(range, chain, holders, Cause::CaughtUp(joiner.node)));
         }
-        // A substitute for one out of reach is not in the plan, and wanted nevertheless.
-        let wanted = self.wants(range, joiner.node) || !self.has_all_copies(chain);
+        let wanted = self.wants(range, joiner.node)
+            || chain.serving().count() < usize::from(self.dictionary.settings.factor)
+            || self.stands_in(range, chain, joiner.node);
         if !wanted {
             return Need::Change(
                 Urgency::Progress,
@@ -243,22 +240,30 @@ impl View<'_> {
     /// The joiner stands behind the tail (G18). Who is to leave for it is marked in the same step, so that placement, and
     /// people, see the move for what it is.
     fn join(&self, range: RangeId, chain: &Chain, wanted: NodeId) -> Need {
-        let node = match self.stranger(chain, wanted) {
-            _ if !self.hears_node(wanted) => {
-                // Clients' writes wait for these copies, so the range cannot.
-                let pressing = chain.serving().count() < usize::from(self.dictionary.settings.min_copies);
+        let stranger = self.stranger(chain, wanted);
+        let why = match stranger {
+            _ if !self.hears_node(wanted) => Some(Why::Absent(wanted)),
+            Some(other) => Some(Why::Apart(other, wanted)),
+            None => None,
+        };
+        let node = match why {
+            None => wanted,
+            Some(why) => {
+                if let Some(need) = self.see_off(range, chain, stranger) {
+                    return need;
+                }
+                // Rather another one than a copy too few; but a move can wait.
+                let settings = &self.dictionary.settings;
+                let pressing = match why {
+                    // It may be back soon. But clients' writes wait for these copies, and leavers do not wait.
+                    Why::Absent(_) => chain.serving().count() < usize::from(settings.min_copies),
+                    _ => self.dictionary.lacks_copies(chain),
+                };
                 match self.substitute(chain).filter(|_| pressing) {
                     Some(node) => node,
-                    None => return Need::Wait(Why::Absent(wanted)),
+                    None => return Need::Wait(why),
                 }
             }
-            None => wanted,
-            // Rather another one than a copy too few; but a move can wait until the two reach each other again.
-            Some(other) if self.has_all_copies(chain) => return Need::Wait(Why::Apart(other, wanted)),
-            Some(other) => match self.substitute(chain) {
-                Some(node) => node,
-                None => return Need::Wait(Why::Apart(other, wanted)),
-            },
         };
         let incarnation = self.dictionary.roster[&node].node.incarnation;
         let joiner = Holder { node, incarnation, state: HolderState::Loading };
@@ -273,13 +278,9 @@ impl View<'_> {
 
     /// A member that a node did not reach when it was last tried.
     fn stranger(&self, chain: &Chain, node: NodeId) -> Option<NodeId> {
-        let span = self.dictionary.settings.timing.failure_timeout * APART_FOR;
-        let apart = |holder: &&Holder| self.watch.are_apart(self.now, holder.node, node, span);
+        let timing = &self.dictionary.settings.timing;
+        let apart = |holder: &&Holder| self.watch.were_apart(self.now, holder.node, node, timing);
         chain.holders.iter().find(apart).map(|holder| holder.node)
-    }
-
-    fn has_all_copies(&self, chain: &Chain) -> bool {
-        chain.serving().count() >= usize::from(self.dictionary.settings.factor)
     }
 
     /// The drone with the fewest ranges that is heard and reaches all members.
@@ -288,6 +289,32 @@ impl View<'_> {
         let nodes = self.able.iter().map(|drone| drone.node).filter(outside);
         let reaching = nodes.filter(|node| self.hears_node(*node) && self.stranger(chain, *node).is_none());
         reaching.min_by_key(|node| (self.dictionary.tally(*node).held, *node))
+    }
+
+    /// Somebody who is to leave goes before the wanted one has come, where there are copies enough without it.
+    fn see_off(&self, range: RangeId, chain: &Chain, stranger: Option<NodeId>) -> Option<Need> {
+        let is_able = |holder: &&Holder| self.hears(holder) && self.able.iter().any(|drone| drone.node == holder.node);
+        let enough = usize::from(self.dictionary.settings.factor).min(self.able.len());
+        let leaves = |holder: &&Holder| {
+            self.dictionary.drains(holder.node)
+                && !self.wants(range, holder.node)
+                && chain.serving().filter(is_able).filter(|other| other.node != holder.node).count() >= enough
+        };
+        let leaver = chain.holders.iter().filter(leaves).min_by_key(|holder| Some(holder.node) != stranger)?;
+        if chain.holders[0].node != leaver.node {
+            return Some(self.leave(range, chain, leaver));
+        }
+        let next = chain.serving().filter(is_able).min_by_key(|holder| !self.wants(range, holder.node))?;
+        Some(self.hand_over(range, chain, next.node))
+    }
+
+    /// Whether a node that is not in the plan has joined because the one that is cannot.
+    fn stands_in(&self, range: RangeId, chain: &Chain, joiner: NodeId) -> bool {
+        let is_member = |node: &NodeId| chain.holders.iter().any(|holder| holder.node == *node);
+        let mut missing = self.target[range.0 as usize].iter().filter(|node| !is_member(node));
+        self.dictionary.lacks_copies(chain)
+            && !self.dictionary.drains(joiner)
+            && missing.any(|node| !self.hears_node(*node) || self.stranger(chain, *node).is_some())
     }
 
     fn leave(&self, range: RangeId, chain: &Chain, extra: &Holder) -> Need {

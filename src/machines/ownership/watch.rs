@@ -9,6 +9,10 @@ use crate::types::{Incarnation, Instant, NodeId, Timing};
 
 use super::evidence::Life;
 
+/// For how many failure_timeouts two nodes that did not reach each other are not put into one chain again. Each trial stops
+/// the ranges it is made with for about two.
+const APART_FOR: u32 = 120;
+
 /// The verdicts of one reign.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -26,6 +30,8 @@ struct Apart {
     first: Instant,
     last: Instant,
     proven: bool,
+    /// When it was last said of nodes that had been heard for long.
+    lasting: Option<Instant>,
 }
 
 /// What is held against a node.
@@ -80,15 +86,19 @@ impl Watch {
     }
 
     /// Of two heard nodes one missed the other. Said for half a failure_timeout it is believed.
-    pub fn on_apart(&mut self, now: Instant, one: NodeId, other: NodeId, timing: &Timing) {
+    pub fn on_apart(&mut self, now: Instant, one: NodeId, other: NodeId, lasting: bool, timing: &Timing) {
         let pair = (one.min(other), one.max(other));
-        let apart = self.apart.entry(pair).or_insert(Apart { first: now, last: now, proven: false });
+        let begun = Apart { first: now, last: now, proven: false, lasting: None };
+        let apart = self.apart.entry(pair).or_insert(begun);
         // It is said each failure_timeout.
         if now.since(apart.last) > timing.failure_timeout * 2 {
-            *apart = Apart { first: now, last: now, proven: false };
+            *apart = Apart { first: now, last: now, proven: false, lasting: apart.lasting };
         }
         apart.last = now;
         apart.proven |= now.since(apart.first) >= timing.failure_timeout / 2;
+        if apart.proven && lasting {
+            apart.lasting = Some(now);
+        }
     }
 
     /// An operator knows that nodes reach each other again.
@@ -96,10 +106,17 @@ impl Watch {
         self.apart.clear();
     }
 
-    /// Whether two nodes did not reach each other, less than `span` ago.
-    pub fn are_apart(&self, now: Instant, one: NodeId, other: NodeId, span: Duration) -> bool {
-        let pair = (one.min(other), one.max(other));
-        self.apart.get(&pair).is_some_and(|apart| apart.proven && now.since(apart.last) < span)
+    /// Whether two nodes do not reach each other.
+    pub fn are_apart(&self, now: Instant, one: NodeId, other: NodeId, timing: &Timing) -> bool {
+        let fresh = |apart: &Apart| apart.proven && now.since(apart.last) < timing.failure_timeout * 3;
+        self.apart.get(&(one.min(other), one.max(other))).is_some_and(fresh)
+    }
+
+    /// Whether two nodes did not reach each other when that was last seen.
+    pub fn were_apart(&self, now: Instant, one: NodeId, other: NodeId, timing: &Timing) -> bool {
+        let span = timing.failure_timeout * APART_FOR;
+        let lately = |apart: &Apart| apart.lasting.is_some_and(|at| now.since(at) < span);
+        self.are_apart(now, one, other, timing) || self.apart.get(&(one.min(other), one.max(other))).is_some_and(lately)
     }
 
     /// A verdict about an older life than the one last seen tells nothing any more.

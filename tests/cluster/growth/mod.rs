@@ -123,6 +123,37 @@ fn drones_come_and_go_while_clients_work() {
     eprintln!("{moved} times a door named another");
 }
 
+#[test]
+fn six_drones_come_and_leave_together_and_then_the_commander_is_killed() {
+    let plan = mesh::Plan::of(3, 2).with("KEYVAL__NODE__ON_TERM", "leave").with("KEYVAL__NODE__GRACE", "27s");
+    let mut story = Story::begin(plan);
+    (0..6).for_each(|at| _ = story.mesh.add(at % 3));
+    story.while_it("six nodes join", false, |story| story.until_even(9));
+    story.while_it("they leave by SIGTERM, all at once", false, |story| {
+        (3..9).for_each(|node| story.mesh.terminate(node));
+        story.until_even(3);
+    });
+    until("their processes have ended", Duration::from_secs(10), || (3..9).all(|node| story.mesh.is_gone(node)));
+    (3..9).for_each(|node| assert_eq!(story.mesh.ended(node), Some(0), "it ends in order"));
+    let (commander, term) = story.mesh.commander(&[0, 1, 2]);
+    let killed = Instant::now();
+    story.mesh.kill(commander);
+    let others = story.mesh.others(commander);
+    let others: Vec<usize> = others.into_iter().filter(|node| *node < 3).collect();
+    until("another commands", Duration::from_secs(10), || {
+        others.iter().all(|node| story.mesh.commander_seen_by(*node).is_some_and(|(_, now)| now > term))
+    });
+    let took = killed.elapsed();
+    eprintln!("another commands {took:?} after the commander was killed");
+    assert!(took <= Duration::from_secs(1), "{took:?}");
+    until("its ranges are served by others", Duration::from_secs(10), || {
+        story.mesh.ctl(others[0], &["status"]).is_some_and(|status| status["ranges"]["served"] == 1024)
+    });
+    let wrong = story.load.end();
+    let strange: Vec<&String> = wrong.iter().filter(|line| !line.contains(": lost: ")).collect();
+    assert!(strange.is_empty(), "{strange:#?}");
+}
+
 /// The longest that any operation may wait while a node is started anew.
 const LONGEST: Duration = Duration::from_millis(500);
 

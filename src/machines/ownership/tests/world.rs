@@ -287,7 +287,7 @@ impl World {
             let both = |chain: &Chain| [by, about].iter().all(|node| chain.holders.iter().any(|h| h.node == *node));
             let up = self.nodes[&by].up && self.nodes[&about].up;
             if up && self.dictionary.chains.iter().any(|chain| both(chain)) {
-                self.queue.push_back((self.commander, Input::Apart { by, about }));
+                self.queue.push_back((self.commander, Input::Apart { by, about, lasting: true }));
             }
         }
     }
