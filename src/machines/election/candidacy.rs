@@ -14,6 +14,9 @@ use crate::types::{Instant, NodeId};
 /// After so many candidates whose logs lack what it has, a witness passes its log on itself.
 const OUTDATED: u32 = 3;
 
+/// After so many T without a commander it does so though nobody stands: who could may know it for no voter, for its log is old.
+const ABANDONED: u64 = 20;
+
 impl Election {
     /// Turns the library's clock to `now`.
     pub(super) fn pass_time(&mut self, now: Instant, effects: &mut Vec<Effect>) {
@@ -45,7 +48,7 @@ impl Election {
 
     /// Asks the voters, without a new term at first: who still hears a commander refuses.
     pub(super) fn stand(&mut self, effects: &mut Vec<Effect>) {
-        if self.leads() || self.desk.is_deaf() || !self.may_rule() {
+        if self.leads() || self.desk.is_deaf() || !self.may_rule() && !self.is_abandoned() {
             return;
         }
         if !self.desk.is_settled() {
@@ -67,7 +70,15 @@ impl Election {
 
     /// After how many ticks without a commander this node stands. Where nobody else can rule there is nothing to wait for.
     pub(super) fn limit(&self) -> u64 {
-        if self.is_sole_voter() { 0 } else { self.patience.limit() }
+        match self.may_rule() {
+            true if self.is_sole_voter() => 0,
+            true => self.patience.limit(),
+            false => ABANDONED * TICKS,
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.node.raft.promotable() && self.node.raft.election_elapsed as u64 >= ABANDONED * TICKS
     }
 
     /// Says how well connected this node is, before it judges a candidate: the library refuses its vote to one with an

@@ -444,7 +444,7 @@ impl Election {
         if self.leads() {
             return self.act_as_commander(now, effects);
         }
-        if self.may_rule() && self.node.raft.election_elapsed as u64 >= self.limit() {
+        if self.node.raft.promotable() && self.node.raft.election_elapsed as u64 >= self.limit() {
             self.stand(effects);
         }
     }
@@ -508,7 +508,7 @@ impl Election {
         let own = match &self.reign {
             Some(reign) if self.leads() => Some(reign.deadline(&timing)),
             // What the disk has not finished ends in a step of its own.
-            _ => (self.may_rule() && self.desk.is_settled()).then(|| {
+            _ => (self.node.raft.promotable() && self.desk.is_settled()).then(|| {
                 let left = self.limit().saturating_sub(self.node.raft.election_elapsed as u64);
                 self.clock + timer::span(left, &timing)
             }),
