@@ -159,9 +159,9 @@ impl View<'_> {
         } else {
             change.gone.push(leaver);
         }
-        // One that is there goes on voting where the others could not decide anything without it.
-        let is_needed = self.seat(leaver).rostered && self.seat(leaver).heard && !self.can_decide(&self.after(&change));
-        (!is_needed).then_some(change)
+        // It goes on voting where the others could decide nothing without it. That it is silent is no reason to: then nothing can be
+        // decided now, and what is proposed may be agreed once it is back, and another is not.
+        self.can_decide(&self.after(&change)).then_some(change)
     }
 
     /// Whether those of these voters who are heard are a majority.
@@ -277,13 +277,13 @@ mod tests {
     }
 
     /// A mesh as node 1 sees it, by who votes, who learns, and a letter for each node on the roster: `l`ive and caught up,
-    /// `b`ehind, `s`ilent for a while, `d`ead, `w`itness (live), `g`oing, `p`arting, `v`oting by an operator's
+    /// `b`ehind, `s`ilent for a while, `d`ead, `w`itness (live), `g`oing, `q`uiet and going, `p`arting, `v`oting by an operator's
     /// wish (live, caught up).
     fn next(voters: &[u64], learners: &[u64], nodes: &str, max_voters: usize) -> Option<Step> {
         let seats = Seats { voters: ids(voters), learners: ids(learners), ..Seats::default() };
         let seat = |letter| Seat {
             rostered: letter != 'x',
-            leaving: letter == 'g',
+            leaving: matches!(letter, 'g' | 'q'),
             parting: letter == 'p',
             wanted: letter == 'v',
             heard: matches!(letter, 'l' | 'b' | 'w' | 'v' | 'g' | 'p'),
@@ -401,6 +401,8 @@ mod tests {
         assert_eq!(changed(next(&[1, 2, 3], &[4], "lgll", 5)), change(&[4], &[2], &[]));
         assert_eq!(changed(next(&[1, 2, 3], &[], "lgl", 5)), change(&[], &[2], &[]));
         assert_eq!(next(&[1, 2, 3], &[], "lgd", 5), None, "the two that are left could decide nothing");
+        assert_eq!(next(&[1, 2, 3], &[], "lqd", 5), None, "it may be back before the other");
+        assert_eq!(changed(next(&[1, 2, 3], &[], "lql", 5)), change(&[], &[2], &[]));
         assert_eq!(changed(next(&[1, 2, 3], &[4], "lgdl", 5)), change(&[4], &[2], &[]));
         assert_eq!(next(&[1, 2, 3], &[], "lgs", 5), None);
         // One that stays where it is does not keep the next from going.
