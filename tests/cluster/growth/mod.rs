@@ -15,7 +15,7 @@ use crate::mesh::{self, Mesh, until, until_every};
 use crate::number_from_environment;
 
 /// How long clients are watched while nothing moves, and at least while something does.
-const CALM: Duration = Duration::from_secs(5);
+const CALM: Duration = Duration::from_secs(3);
 
 /// How long any one change may take.
 const PATIENCE: Duration = Duration::from_secs(240);
