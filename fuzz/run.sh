@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Looks for bytes that break a claim of fuzz/oracles.rs: so many seconds for each target, two targets at a time.
+# Looks for bytes that break a claim of fuzz/oracles.rs: so many seconds for each target, three targets at a time.
 #   fuzz/run.sh SECONDS
 # What is found stands in fuzz/artifacts; it belongs into tests/regress/TARGET, where every later test plays it.
 set -euo pipefail
@@ -31,4 +31,4 @@ hunt() {
 }
 export -f hunt
 export folder seconds
-printf '%s\n' "${targets[@]}" | xargs -P 2 -I{} bash -euo pipefail -c 'hunt {}'
+printf '%s\n' "${targets[@]}" | xargs -P 3 -I{} bash -euo pipefail -c 'hunt {}'
