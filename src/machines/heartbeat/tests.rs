@@ -420,6 +420,20 @@ fn a_life_that_no_range_waits_for_is_suspected_but_not_given_up() {
 }
 
 #[test]
+fn a_life_that_the_roster_does_not_list_yet_is_not_given_up_with_the_one_before() {
+    let mut node = Node::new(ONE);
+    let span = Some(Duration::from_secs(2));
+    node.publish(with_give_up(published(1, &[chain(&[TWO], 1)], Some(ONE), ONE), span));
+    let next = Incarnation(2);
+    node.hear_life(TWO, next, beacon_of(next, 1));
+    let seen = only(node.until(ms(20_000)));
+    let expired: Vec<_> = seen.iter().filter(|effect| matches!(effect, Effect::Expired { .. })).collect();
+    assert!(matches!(expired[..], [Effect::Expired { node: TWO, incarnation: LIFE, .. }]), "{expired:?}");
+    let effects = node.hear_life(TWO, next, beacon_of(next, 2));
+    assert!(effects.contains(&Effect::Alive { node: TWO, incarnation: next, ailing: Vec::new() }), "it comes back");
+}
+
+#[test]
 fn a_commander_that_was_paused_counts_silence_anew() {
     let mut node = Node::new(ONE);
     let span = Some(Duration::from_secs(2));

@@ -334,15 +334,22 @@ impl Heartbeat {
     }
 
     /// Says once that a life has ended by itself (G24). It has: its last lease from a commander, of whatever term, was asked
-    /// for before its last sign came here, or before this commander was elected.
+    /// for before its last sign came here, or before this commander was elected. It is the life that the roster lists: a later one,
+    /// which was heard and has not presented itself, has nothing to be given up, and may be heard again.
     fn give_up(&mut self, now: Instant, node: NodeId, effects: &mut Vec<Effect>) {
         if self.give_up_at(node).is_none_or(|at| now < at) {
             return;
         }
+        let Some(incarnation) = self.listed(node) else { return };
         let peer = self.peers.get_mut(&node).expect("it has a deadline");
         let silent_for = now.since(peer.last());
-        peer.suspicion.given_up = Some(peer.incarnation);
-        effects.push(Effect::Expired { node, incarnation: peer.incarnation, silent_for });
+        peer.suspicion.given_up = Some(incarnation);
+        effects.push(Effect::Expired { node, incarnation, silent_for });
+    }
+
+    /// The life of a node that the roster lists.
+    fn listed(&self, node: NodeId) -> Option<Incarnation> {
+        Some(self.published.as_ref()?.dictionary.roster.get(&node)?.node.incarnation)
     }
 
     /// When silence ends a life by itself. Only one that ranges wait for: any other may come back as it is.
@@ -351,10 +358,10 @@ impl Heartbeat {
         let settings = &dictionary.settings;
         let span = settings.timing.giver(settings.give_up_after()?);
         let peer = self.peers.get(&node)?;
-        let present = dictionary.roster.get(&node)?.node.incarnation;
+        let present = self.listed(node)?;
         let counts = dictionary.lists(node, present) || self.facts.keepers.contains(&(node, present));
         let unaware = peer.heard >= self.reign && self.shortened.is_some_and(|version| peer.version < version);
-        let settled = unaware || dictionary.is_dead(node, present) || self.is_given_up((node, peer.incarnation));
+        let settled = unaware || dictionary.is_dead(node, present) || self.is_given_up((node, present));
         (counts && !settled).then(|| peer.last() + span)
     }
 }
