@@ -251,7 +251,7 @@ fn enlist(node: &Arc<Node>, control: &Thread, threads: Vec<Thread>) {
     });
     let shared = share();
     let exchange = control.start(move |_| Exchange::new(shared));
-    let moving = (node.settings.placement.budget / threads.len()) as u64;
+    let moving = node.settings.placement.budget.div_ceil(threads.len()) as u64;
     let limits = store::Limits { moving: (moving > 0).then_some(moving), ..store::Limits::default() };
     let mut stores = Vec::new();
     let mut doors = Vec::new();

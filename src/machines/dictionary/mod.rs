@@ -214,14 +214,17 @@ impl Dictionary {
     /// Whether a range has too few copies, of as many as there can be. One that a node on its way out has does not count: it will
     /// soon be gone.
     pub fn lacks_copies(&self, chain: &Chain) -> bool {
-        let factor = usize::from(self.settings.factor);
         let leave = chain.serving().filter(|holder| self.drains(holder.node)).count();
-        let serve = chain.serving().count();
-        if leave == 0 || serve < factor {
-            return serve < factor;
+        if leave == 0 || self.is_short(chain) {
+            return self.is_short(chain);
         }
         let stay = self.drones().filter(|member| !member.drains).count();
-        serve - leave < factor.min(stay)
+        chain.serving().count() - leave < usize::from(self.settings.factor).min(stay)
+    }
+
+    /// Whether a range has fewer copies than it should have, whoever is there to take one and whoever is to leave.
+    pub fn is_short(&self, chain: &Chain) -> bool {
+        chain.serving().count() < usize::from(self.settings.factor)
     }
 
     /// How many ranges a node has in its present life.

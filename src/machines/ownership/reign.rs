@@ -370,13 +370,13 @@ impl Reign {
             loading.insert(*node, dictionary.tally(*node).loading);
         });
         let mut all: usize = loading.values().sum();
-        for Join { lacks, copies, change } in joins {
+        for Join { lacks, change, .. } in joins {
             let joiner = change.holders.last().expect("somebody joins").node;
             let its = loading.entry(joiner).or_default();
             if chosen.len() >= BATCH || all >= LOADING_ALL {
                 break;
             }
-            let most = if copies < usize::from(dictionary.settings.factor) { LOADING_EACH } else { MOVING_EACH };
+            let most = if dictionary.is_short(dictionary.chain(change.range)) { LOADING_EACH } else { MOVING_EACH };
             if *its < most && (lacks || self.pace.take(now)) {
                 *its += 1;
                 all += 1;
@@ -491,10 +491,7 @@ impl Needs {
     /// Whether somebody waits for one of these changes: for a copy, for a member that is lost, or for a head that has parked.
     /// Other steps are gathered for half a beat, for each version costs every node a write to its disk and a look at all ranges.
     fn is_pressing(&self, dictionary: &Dictionary) -> bool {
-        let lacks = |change: &SetChain| {
-            let chain = dictionary.chain(change.range);
-            chain.serving().count() < usize::from(dictionary.settings.factor)
-        };
+        let lacks = |change: &SetChain| dictionary.is_short(dictionary.chain(change.range));
         let presses = |(urgency, change): &(Urgency, SetChain)| {
             *urgency < Urgency::Progress || matches!(change.cause, Cause::HandedOver { .. }) || lacks(change)
         };

@@ -207,7 +207,7 @@ impl View<'_> {
             return Need::Change(Urgency::Progress, self.change(range, chain, holders, Cause::CaughtUp(joiner.node)));
         }
         let wanted = self.wants(range, joiner.node)
-            || chain.serving().count() < usize::from(self.dictionary.settings.factor)
+            || self.dictionary.is_short(chain)
             || self.stands_in(range, chain, joiner.node);
         if !wanted {
             return Need::Change(
