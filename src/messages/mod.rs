@@ -3,6 +3,7 @@
 //! One file a topic. Nothing here decides, and nothing here knows how it travels: `wire` turns peer messages into frames,
 //! `resp` turns client messages into bytes, `actors` wrap them for their mailboxes.
 
+mod causes_once;
 pub mod chain;
 pub mod client;
 pub mod election;

@@ -361,7 +361,7 @@ pub enum Command {
         cause: Cause,
     },
     /// Change chains, each by one step, each only if its epoch is still the one the change was computed from.
-    SetChains(Vec<SetChain>),
+    SetChains(#[serde(with = "crate::messages::causes_once")] Vec<SetChain>),
     /// Change a mesh-wide setting.
     Configure {
         /// Its key, as in config/default.toml.

@@ -144,9 +144,9 @@ mod tests {
     use crate::messages::client::{Outcome, RelayMessage, Reply, Request};
     use crate::messages::election::{ElectionMessage, Entry, MessageKind, Payload, Save};
     use crate::messages::heartbeat::{Beacon, HeartbeatMessage};
-    use crate::messages::ownership::{Command, GiveUp, JoinAnswer, MeshSettings, OwnershipMessage};
+    use crate::messages::ownership::{Cause, Command, GiveUp, JoinAnswer, MeshSettings, OwnershipMessage, SetChain};
     use crate::messages::peer::{Answer, Greeting, PeerMessage};
-    use crate::types::{MeshId, RangeId, Term};
+    use crate::types::{Epoch, MeshId, NodeId, RangeId, Term};
 
     #[test]
     fn a_mesh_id_of_all_its_bits_survives() {
@@ -304,5 +304,29 @@ mod tests {
             prop_assert_eq!(&decoded, &reply);
             prop_assert_eq!(encode(&decoded), bytes);
         }
+    }
+
+    fn change(range: u16, cause: Cause) -> SetChain {
+        SetChain { range: RangeId(range), expected: Epoch(3), holders: Vec::new(), anew: false, cause }
+    }
+
+    #[test]
+    fn a_cause_that_many_share_is_written_once_and_read_with_each() {
+        let lost = Cause::Lost { node: NodeId(7), evidence: "no beacon for 512 ms; probe 9 unanswered".into() };
+        let command = |ranges: u16| {
+            let cause = |range| if range == 1 { Cause::CalledOff } else { lost.clone() };
+            Command::SetChains((0..ranges).map(|range| change(range, cause(range))).collect())
+        };
+        let bytes = encode(&command(20));
+        assert_eq!(decode::<Command>(&bytes).expect("it is one"), command(20));
+        assert!(bytes.len() < encode(&command(1)).len() + 20 * 10, "{} bytes", bytes.len());
+    }
+
+    #[test]
+    fn a_change_that_names_no_cause_is_refused() {
+        let bytes = encode(&Command::SetChains(vec![change(1, Cause::CalledOff)]));
+        let at = bytes.len() - 1;
+        let broken: Vec<u8> = bytes[..at].iter().copied().chain([bytes[at] + 1]).collect();
+        assert!(decode::<Command>(&broken).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! What the commander does, told in a small world.
 
 mod drain;
+mod large;
 mod world;
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use crate::messages::ownership::{
     Addresses, Applied, Candidate, Chain, HolderState, JoinAnswer, MeshSettings, Order, Role,
 };
 use crate::types::{Epoch, Generation, Incarnation, Instant, MeshId, NodeId, Now, RangeId, Term};
+use crate::wire::codec;
 
 pub const RANGES: u16 = 64;
 
@@ -70,6 +71,8 @@ pub struct World {
     pub stepped_down: Vec<(NodeId, Option<NodeId>)>,
     /// Commands that changed something.
     pub applied: usize,
+    /// As the log has them.
+    pub bytes: usize,
     /// So many of the next proposals have an unknown outcome; every other one is applied nevertheless.
     pub unknown: usize,
     pub deaf_stores: bool,
@@ -82,12 +85,17 @@ pub struct World {
 impl World {
     pub fn found(factor: u8) -> Self {
         let settings = MeshSettings { ranges: RANGES, factor, ..MeshSettings::default() };
-        let dictionary = Arc::new(Dictionary::found(MeshId(7), settings, candidate(1, 1)));
+        Self::of(Dictionary::found(MeshId(7), settings, candidate(1, 1)))
+    }
+
+    /// A mesh in which all on the roster are up and have what the dictionary says, commanded by the first of them.
+    pub fn of(dictionary: Dictionary) -> Self {
+        let first = *dictionary.roster.keys().next().expect("a mesh has a node");
         let mut world = Self {
             now: Instant(0),
-            dictionary,
+            dictionary: Arc::new(dictionary),
             term: Term(1),
-            commander: NodeId(1),
+            commander: first,
             reign_since: Instant(0),
             told: BTreeSet::new(),
             nodes: BTreeMap::new(),
@@ -98,15 +106,21 @@ impl World {
             ordered: BTreeMap::new(),
             stepped_down: Vec::new(),
             applied: 0,
+            bytes: 0,
             unknown: 0,
             deaf_stores: false,
             never_park: false,
             cut: BTreeSet::new(),
             orders: 0,
         };
-        world.start(1, 1);
-        let all = (0..RANGES).map(|range| (RangeId(range), Generation(1))).collect();
-        world.fake(1).data = all;
+        let dictionary = Arc::clone(&world.dictionary);
+        dictionary.roster.values().for_each(|member| world.start_as(member.node.clone()));
+        for (range, chain) in dictionary.ranges() {
+            for holder in chain.serving() {
+                let fake = world.nodes.get_mut(&holder.node).expect("a holder is on the roster");
+                fake.data.insert(range, chain.generation);
+            }
+        }
         world.adopt_all();
         world
     }
@@ -236,7 +250,7 @@ impl World {
         self.judge();
         self.report_cuts();
         if !self.deaf_stores {
-            self.nodes.keys().copied().collect::<Vec<_>>().into_iter().for_each(|node| self.stores_speak(node));
+            self.stores_speak();
         }
         self.drain();
         while let Some((at, node)) = self.next_timer().filter(|(at, _)| *at <= end) {
@@ -297,23 +311,23 @@ impl World {
     }
 
     /// What stores repeat each beat.
-    fn stores_speak(&mut self, node: NodeId) {
-        if !self.nodes[&node].up {
-            return;
+    fn stores_speak(&mut self) {
+        for (node, fake) in self.nodes.iter().filter(|(_, fake)| fake.up) {
+            let parked = fake.parked.iter().filter(|(range, epoch)| self.dictionary.chain(**range).epoch == **epoch);
+            self.queue.extend(parked.map(|(range, epoch)| (*node, Input::Parked { range: *range, epoch: *epoch })));
         }
         for (range, chain) in self.dictionary.clone().ranges() {
-            if self.nodes[&node].parked.get(&range) == Some(&chain.epoch) {
-                self.queue.push_back((node, Input::Parked { range, epoch: chain.epoch }));
-            }
-            self.catch_up(node, range, chain);
+            self.catch_up(range, chain);
         }
     }
 
     /// The last member that serves sends all it has to the joiner, and says so.
-    fn catch_up(&mut self, node: NodeId, range: RangeId, chain: &Chain) {
+    fn catch_up(&mut self, range: RangeId, chain: &Chain) {
         let Some(joiner) = chain.holders.last().filter(|holder| holder.state == HolderState::Loading) else { return };
-        let fake = &self.nodes[&node];
-        let is_source = chain.serving().last().is_some_and(|h| h.node == node && h.incarnation == fake.life);
+        let Some(source) = chain.serving().last() else { return };
+        let node = source.node;
+        let Some(fake) = self.nodes.get(&node).filter(|fake| fake.up) else { return };
+        let is_source = fake.life == source.incarnation;
         let there = |fake: &&Fake| fake.up && fake.life == joiner.incarnation;
         if !is_source || self.is_cut(node, joiner.node) || self.nodes.get(&joiner.node).filter(there).is_none() {
             return;
@@ -407,6 +421,7 @@ impl World {
         let (applied, events) = dictionary.apply(command);
         if matches!(applied, Applied::Changed(_)) {
             self.applied += 1;
+            self.bytes += codec::encode(command).len();
             self.events.extend(events);
             self.dictionary = Arc::new(dictionary);
             self.begin_generations(&before);

@@ -1,0 +1,37 @@
+//! How the log writes changes of chains: each cause once, though many ranges change for the same.
+//!
+//! When a drone is lost, all its ranges change for one reason, told in a sentence. Written with each it would be most of what
+//! every node receives of a repair.
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::messages::ownership::{Cause, Holder, SetChain};
+use crate::types::{Epoch, RangeId};
+
+/// A change with the place of its cause among the causes.
+type Line<H> = (RangeId, Epoch, H, bool, usize);
+
+/// For `#[serde(with)]`.
+pub fn serialize<S: Serializer>(changes: &[SetChain], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut causes: Vec<&Cause> = Vec::new();
+    let mut lines: Vec<Line<&[Holder]>> = Vec::with_capacity(changes.len());
+    for change in changes {
+        let place = causes.iter().rposition(|cause| **cause == change.cause).unwrap_or_else(|| {
+            causes.push(&change.cause);
+            causes.len() - 1
+        });
+        lines.push((change.range, change.expected, &change.holders, change.anew, place));
+    }
+    (causes, lines).serialize(serializer)
+}
+
+/// For `#[serde(with)]`.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SetChain>, D::Error> {
+    let (causes, lines): (Vec<Cause>, Vec<Line<Vec<Holder>>>) = Deserialize::deserialize(deserializer)?;
+    let change = |(range, expected, holders, anew, place): Line<Vec<Holder>>| {
+        let cause = causes.get(place).cloned().ok_or_else(|| D::Error::custom("a change without its cause"))?;
+        Ok(SetChain { range, expected, holders, anew, cause })
+    };
+    lines.into_iter().map(change).collect()
+}
