@@ -4,6 +4,7 @@
 //! workers have threads of their own, so what they do not answer is said in the beacons (`Ailing`).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message};
@@ -75,6 +76,8 @@ impl Heartbeat {
         for store in &self.node.crew().stores {
             offer(store, AreYouWell);
         }
+        let streamed = self.node.tallies.iter().map(|tally| tally.bytes_streamed.load(Ordering::Relaxed)).sum();
+        self.tell(Input::Streamed(streamed), context);
         let round = (timing.failure_timeout / 2).max(Duration::from_millis(100));
         context.run_later(round, Self::on_round);
     }
@@ -176,6 +179,7 @@ impl Postman for Heartbeat {
             Effect::Expired { node, incarnation, silent_for } => {
                 deliver(&crew.ownership, ownership::Input::Expired { node, incarnation, silent_for });
             }
+            Effect::Progress(progress) => node.show_progress(progress),
             Effect::Note(event) => node.note(event),
         }
     }

@@ -33,6 +33,7 @@ use crate::machines::election::Published;
 use crate::machines::heartbeat::Adoption;
 use crate::machines::{election, heartbeat, ownership};
 use crate::messages::events::{Event, EventKind};
+use crate::messages::heartbeat::Progress;
 use crate::messages::ownership::Candidate;
 use crate::messages::peer::{PeerMessage, PeerRefusal};
 use crate::settings::{OnTerm, Settings};
@@ -114,6 +115,8 @@ pub struct Node {
     /// The mesh agreed that this node is to leave.
     drains: AtomicBool,
     ailing: Mutex<Vec<String>>,
+    /// How far the moves of ranges have come.
+    progress: Mutex<Option<Progress>>,
     mesh: OnceLock<MeshId>,
     /// What is agreed, as far as this node knows.
     published: RwLock<Option<Arc<Published>>>,
@@ -156,6 +159,7 @@ impl Node {
             leaving: AtomicBool::new(false),
             drains: AtomicBool::new(false),
             ailing: Mutex::default(),
+            progress: Mutex::default(),
             mesh: OnceLock::new(),
             published: RwLock::new(None),
             adopted: RwLock::new(None),
@@ -197,6 +201,16 @@ impl Node {
     /// What does not work in this process; empty when all is well.
     pub fn ailing(&self) -> Vec<String> {
         self.ailing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How far the moves of ranges have come; none when there are none, or nothing is known of any.
+    pub fn show_progress(&self, progress: Option<Progress>) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// As shown last.
+    pub fn progress(&self) -> Option<Progress> {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who accepts clients, one a worker.

@@ -56,6 +56,7 @@ pub fn with_view<T>(node: &Node, tell: impl FnOnce(&mesh::View<'_>) -> T) -> T {
         published: published.as_deref(),
         leases: None,
         ailing: &ailing,
+        progress: node.progress(),
         asking,
         chronicle: &chronicle,
     })

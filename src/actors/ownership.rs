@@ -11,7 +11,7 @@ use crate::actors::node::Node;
 use crate::actors::post::{Desk, Postman, deliver};
 use crate::actors::supervisor::Ending;
 use crate::machines::ownership::{self, Effect, Input};
-use crate::machines::{election, store};
+use crate::machines::{election, heartbeat, store};
 use crate::messages::ownership::{Candidate, JoinAnswer, Order};
 use crate::messages::peer::PeerMessage;
 use crate::messages::status::Verification;
@@ -223,6 +223,9 @@ impl Postman for Ownership {
                 if let Some(waiting) = self.verifying.remove(&id) {
                     let _ = waiting.send(result);
                 }
+            }
+            Effect::Moves { done, left } => {
+                deliver(&crew.heartbeat, heartbeat::Input::Moves { done, left });
             }
             Effect::Note(event) => self.node.note(event),
             Effect::BeginAgain(why) => self.node.end(why, Ending::BeginAgain),

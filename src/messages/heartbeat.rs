@@ -52,6 +52,48 @@ pub struct Beacon {
     /// What does not work in the sender, in words; empty when all its actors are well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ailing: Vec<String>,
+    /// Bytes of keys and values that the sender has streamed to joiners in this life.
+    #[serde(default)]
+    pub streamed: u64,
+    /// How far the moves of ranges have come; from the commander, while there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// How far the moves of ranges have come, since they began or since this commander took them over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Ranges that have come to lie as they should.
+    pub done: u32,
+    /// Ranges that do not yet.
+    pub left: u32,
+    /// Bytes of keys and values streamed meanwhile, by all nodes.
+    pub bytes: u64,
+    /// Bytes a second, lately.
+    pub rate: u64,
+    /// Seconds to the end, should it go on as so far; none before the first range is through.
+    pub remaining_s: Option<u32>,
+}
+
+impl Progress {
+    /// For people: what is done.
+    pub fn moved(&self) -> String {
+        let all = self.done + self.left;
+        format!("{} of {all} ranges are through, {:.1} MB streamed", self.done, self.bytes as f64 / 1e6)
+    }
+
+    /// For people: what is done, how fast, and for how long yet.
+    pub fn words(&self) -> String {
+        format!("{} ({:.1} MB/s), {}", self.moved(), self.rate as f64 / 1e6, self.end())
+    }
+
+    /// For people: when the end is expected.
+    pub fn end(&self) -> String {
+        match self.remaining_s {
+            Some(seconds) => format!("about {seconds}s to go"),
+            None => "none is through yet".into(),
+        }
+    }
 }
 
 /// A lease for all ranges that it covers: those whose chain has not changed after `version`, which the receiver heads.

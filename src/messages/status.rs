@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::messages::heartbeat::Progress;
+
 /// A node as people know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeName {
@@ -32,6 +34,9 @@ pub struct Status {
     pub nodes: NodeCounts,
     /// The ranges in numbers.
     pub ranges: RangeCounts,
+    /// How far the moves of ranges have come, while there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// Whether no problem is grave.
     pub well: bool,
     /// What is wrong or under way; grave ones first.

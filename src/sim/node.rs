@@ -304,6 +304,10 @@ impl Node {
             let due = |deadline: &Instant| *deadline <= now.instant;
             let Some(deadline) = self.deadlines[place].filter(due) else { continue };
             let room = Room::at(place);
+            if room == Room::Heartbeat {
+                let streamed = self.stores.iter().map(|store| store.transfers().bytes_streamed).sum();
+                self.mail.push_back(Mail::Heartbeat(heartbeat::Input::Streamed(streamed)));
+            }
             self.hear(self.timer_of(room), now, out);
             if let Some(next) = self.deadlines[place].filter(due) {
                 assert!(next > deadline, "{room:?} was told that its deadline {deadline} has come, and wants {next}");
@@ -590,6 +594,8 @@ impl Node {
             heartbeat::Effect::Expired { node, incarnation, silent_for } => {
                 self.mail.push_back(Mail::Ownership(ownership::Input::Expired { node, incarnation, silent_for }));
             }
+            // Nobody looks at it here; at the end of long moves there is a note.
+            heartbeat::Effect::Progress(_) => {}
             heartbeat::Effect::Note(event) => out.push(Out::Note(event)),
         }
     }
@@ -615,6 +621,9 @@ impl Node {
                 self.mail.push_back(Mail::Store(self.worker(range), input));
             }
             ownership::Effect::Verified { id, result } => out.push(Out::Verified(id, result)),
+            ownership::Effect::Moves { done, left } => {
+                self.mail.push_back(Mail::Heartbeat(heartbeat::Input::Moves { done, left }));
+            }
             ownership::Effect::Note(event) => out.push(Out::Note(event)),
             ownership::Effect::BeginAgain(reason) => out.push(Out::BeginAgain(reason)),
         }

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::messages::client::{Outcome, RelayMessage, Reply, Request};
     use crate::messages::election::{ElectionMessage, Entry, MessageKind, Payload, Save};
-    use crate::messages::heartbeat::{Beacon, HeartbeatMessage};
+    use crate::messages::heartbeat::{Beacon, HeartbeatMessage, Progress};
     use crate::messages::ownership::{Cause, Command, GiveUp, JoinAnswer, MeshSettings, OwnershipMessage, SetChain};
     use crate::messages::peer::{Answer, Greeting, PeerMessage};
     use crate::types::{Epoch, MeshId, NodeId, RangeId, Term};
@@ -224,7 +224,13 @@ mod tests {
             ask: Default::default(),
             hears: 3,
             ailing: vec!["disk".into()],
+            streamed: 9,
+            progress: None,
         };
+        survives(PeerMessage::Heartbeat(HeartbeatMessage::Beacon(Beacon {
+            progress: Some(Progress { done: 1, left: 2, bytes: u64::MAX, rate: 3, remaining_s: None }),
+            ..beacon.clone()
+        })));
         survives(PeerMessage::Heartbeat(HeartbeatMessage::Beacon(beacon)));
         survives(PeerMessage::Relay(RelayMessage::Carried {
             id: u64::MAX,

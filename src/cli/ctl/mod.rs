@@ -283,6 +283,7 @@ mod tests {
             commander,
             nodes: NodeCounts::default(),
             ranges: RangeCounts::default(),
+            progress: None,
             well,
             problems: Vec::new(),
         };

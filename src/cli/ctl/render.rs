@@ -218,6 +218,7 @@ mod tests {
             commander: Some(Commander { id: "0b".into(), name: "node-2".into(), client: "127.0.0.1:6235".into() }),
             nodes: NodeCounts { roster: 3, up: 2, drones: 3, voters: 3, learners: 0 },
             ranges: RangeCounts { total: 1024, served: 700, unserved: 324, loading: 2, leaving: 0 },
+            progress: None,
             well: false,
             problems: vec![Problem {
                 code: "node-suspect".into(),

@@ -135,6 +135,7 @@ mod tests {
             published: None,
             leases: None,
             ailing: &ailing,
+            progress: None,
             asking: &[],
             chronicle: &chronicle,
         };

@@ -20,6 +20,7 @@ use crate::machines::chronicle::Chronicle;
 use crate::machines::election::Published;
 use crate::machines::heartbeat::Leases;
 use crate::messages::client::Reply;
+use crate::messages::heartbeat::Progress;
 use crate::messages::ownership::{Candidate, Order};
 use crate::messages::status::{Status, Verification, Watched};
 use crate::types::{NodeId, Now, RangeId};
@@ -44,6 +45,8 @@ pub struct View<'a> {
     pub leases: Option<&'a Leases>,
     /// What does not work, by node, as far as it has heard.
     pub ailing: &'a BTreeMap<NodeId, Vec<String>>,
+    /// How far the moves of ranges have come, as far as it has heard.
+    pub progress: Option<Progress>,
     /// Where it asks to be admitted while it belongs to no mesh.
     pub asking: &'a [String],
     /// What has happened.
@@ -162,6 +165,7 @@ pub fn status(view: &View<'_>) -> Status {
         commander: view.published.and_then(describe::commander),
         nodes: view.published.map(describe::count_nodes).unwrap_or_default(),
         ranges: view.published.map(|agreed| describe::count_ranges(&agreed.dictionary)).unwrap_or_default(),
+        progress: view.progress,
         well: !problems.iter().any(|problem| problem.grave),
         problems,
     }

@@ -7,6 +7,7 @@ use super::View;
 use super::describe::{has, runs, served_by};
 use crate::machines::dictionary::Dictionary;
 use crate::machines::election::Published;
+use crate::messages::heartbeat::Progress;
 use crate::messages::ownership::{Chain, HolderState, Member, OnTotalLoss, Role, Standing};
 use crate::messages::status::Problem;
 use crate::types::{NodeId, RangeId};
@@ -26,6 +27,7 @@ pub(super) fn problems(view: &View<'_>) -> Vec<Problem> {
             nodes(agreed, &mut found);
             unserved(agreed, &mut found);
             few_copies(agreed, &mut found);
+            found.extend(view.progress.map(moving));
             under_way(&agreed.dictionary, &mut found);
             seats(agreed, &mut found);
             addresses(view, &agreed.dictionary, &mut found);
@@ -208,6 +210,12 @@ fn repair_of_few(dictionary: &Dictionary) -> String {
             span(dictionary.settings.repair_after)
         ),
     }
+}
+
+fn moving(progress: Progress) -> Problem {
+    let what = format!("ranges are being moved: {}", progress.moved());
+    let doing = format!("{:.1} MB/s, {}", progress.rate as f64 / 1e6, progress.end());
+    problem(false, "ranges-moving", what, doing)
 }
 
 fn under_way(dictionary: &Dictionary, found: &mut Vec<Problem>) {

@@ -21,6 +21,7 @@ struct World {
     published: Option<Published>,
     leases: Leases,
     ailing: BTreeMap<NodeId, Vec<String>>,
+    progress: Option<Progress>,
     chronicle: Chronicle,
 }
 
@@ -77,6 +78,7 @@ impl World {
             published: Some(published),
             leases: Leases::default(),
             ailing: BTreeMap::new(),
+            progress: None,
             chronicle: Chronicle::new(10),
         }
     }
@@ -110,6 +112,7 @@ impl World {
             published: self.published.as_ref(),
             leases: Some(&self.leases),
             ailing: &self.ailing,
+            progress: self.progress,
             asking: &[],
             chronicle: &self.chronicle,
         }
@@ -213,10 +216,21 @@ fn what_is_under_way_is_told_and_is_not_grave() {
     world.me.addresses.client = "10.0.0.9:6234".into();
     world.dictionary().chains.truncate(2);
     world.recount();
+    world.progress = Some(Progress { done: 3, left: 9, bytes: 12_300_000, rate: 4_000_000, remaining_s: Some(31) });
     assert_eq!(
         world.codes(),
-        " | node-joining ranges-loading ranges-leaving few-voters seats-changing address-differs"
+        " | node-joining ranges-moving ranges-loading ranges-leaving few-voters seats-changing address-differs"
     );
+}
+
+#[test]
+fn moves_are_told_with_their_bytes_and_their_end() {
+    let mut world = World::well();
+    world.progress = Some(Progress { done: 3, left: 9, bytes: 12_300_000, rate: 4_000_000, remaining_s: Some(31) });
+    let status: Status = world.json("MESH STATUS");
+    assert_eq!(status.progress, world.progress);
+    assert_eq!(status.problems[0].what, "ranges are being moved: 3 of 12 ranges are through, 12.3 MB streamed");
+    assert_eq!(world.doing("ranges-moving"), "4.0 MB/s, about 31s to go");
 }
 
 #[test]

@@ -20,10 +20,11 @@ use self::facts::Facts;
 use self::giving::{Asked, Giving};
 use self::holding::Holding;
 use self::peers::{Peer, Rumour};
+use self::progress::Moves;
 use crate::machines::Machine;
 use crate::machines::election::Published;
 use crate::messages::events::{Event, EventKind};
-use crate::messages::heartbeat::{AskId, Beacon, Grant, HeartbeatMessage, Silence};
+use crate::messages::heartbeat::{AskId, Beacon, Grant, HeartbeatMessage, Progress, Silence};
 use crate::messages::ownership::MeshSettings;
 use crate::sites::{self, Site};
 use crate::types::{Incarnation, Instant, NodeId, Now, Term, Timing, Version};
@@ -32,6 +33,7 @@ mod facts;
 mod giving;
 mod holding;
 mod peers;
+mod progress;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -110,6 +112,15 @@ pub enum Input {
     },
     /// What does not work in this process; empty when all is well.
     Ailing(Vec<String>),
+    /// How many bytes of copies this process has streamed.
+    Streamed(u64),
+    /// On the commander, how many ranges have come to lie as they should, and how many do not yet (from ownership).
+    Moves {
+        /// Since there was something to move, or this node commands.
+        done: u32,
+        /// Of these, none: all is through.
+        left: u32,
+    },
 }
 
 /// What the heartbeat machine can ask for.
@@ -174,6 +185,8 @@ pub enum Effect {
         /// For how long.
         silent_for: Duration,
     },
+    /// How far the moves of ranges have come; none when there are none, or nothing is known of any.
+    Progress(Option<Progress>),
     /// Something to remember for people.
     Note(Event),
 }
@@ -197,6 +210,13 @@ pub struct Heartbeat {
     giving: Giving,
     rumour: Option<Rumour>,
     ailing: Vec<String>,
+    /// Bytes of copies that this node has streamed, and that all have since this one first heard of them.
+    streamed: u64,
+    streamed_everywhere: u64,
+    /// What this node reckons as commander.
+    moves: Option<Moves>,
+    /// As last shown.
+    progress: Option<Progress>,
     beat: Instant,
     probes: u64,
     /// Since when this node has commanded in its term.
@@ -225,6 +245,8 @@ impl Machine for Heartbeat {
             Input::Confirmed { ask, term, version } => self.on_confirmed(now, ask, term, version, effects),
             Input::Again { ask } => self.giving.on_again(ask),
             Input::Ailing(ailing) => self.on_ailing(ailing, effects),
+            Input::Streamed(bytes) => self.on_streamed(bytes),
+            Input::Moves { done, left } => self.on_moves(now, done, left, effects),
         }
     }
 
@@ -257,6 +279,10 @@ impl Heartbeat {
             giving: Giving::default(),
             rumour: None,
             ailing: Vec::new(),
+            streamed: 0,
+            streamed_everywhere: 0,
+            moves: None,
+            progress: None,
             beat: Instant(0),
             probes: 0,
             reign: None,
@@ -286,6 +312,7 @@ impl Heartbeat {
         // After a pause the beats that were missed are not made up for.
         let next = self.beat + timing.beat();
         self.beat = if next <= now { now + timing.beat() } else { next };
+        self.reckon(now, effects);
         if !sites::fires(Site::NoBeacon) {
             let targets = self.targets.clone();
             self.send_beacons(now, &targets, effects);
@@ -312,6 +339,8 @@ impl Heartbeat {
             ask: self.holding.ask(now, &published.dictionary.settings.timing),
             hears: u16::try_from(self.hears.len()).unwrap_or(u16::MAX),
             ailing: self.ailing.clone(),
+            streamed: self.streamed,
+            progress: self.progress.filter(|_| self.reign.is_some()),
         };
         effects.extend(to.iter().map(|to| send(*to, HeartbeatMessage::Beacon(beacon.clone()))));
     }
@@ -357,6 +386,7 @@ impl Heartbeat {
         peer.asked = Some((beacon.ask, now));
         peer.version = beacon.version;
         peer.ailing.clone_from(&beacon.ailing);
+        self.hear_progress(from.0, beacon.streamed, beacon.progress, effects);
         self.grant_as_member(now, from, beacon.ask, effects);
         if self.reign.is_some() && !self.is_given_up(from) {
             self.giving.on_ask(from.0, Asked { incarnation: from.1, ask: beacon.ask });
@@ -446,10 +476,11 @@ impl Heartbeat {
         if changed {
             self.grant_fresh(now, effects);
         }
-        let news = published.commander.is_some()
-            && known
-                .as_ref()
-                .is_none_or(|known| (known.term, known.commander) != (published.term, published.commander));
+        let same = known.is_some_and(|known| (known.term, known.commander) == (published.term, published.commander));
+        if !same {
+            self.forget_progress(effects);
+        }
+        let news = published.commander.is_some() && !same;
         self.retarget(now, news, effects);
         self.tell_hears(now, effects);
     }

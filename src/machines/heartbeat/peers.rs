@@ -26,6 +26,8 @@ pub(super) struct Peer {
     pub version: Version,
     /// What does not work in it.
     pub ailing: Vec<String>,
+    /// Bytes of copies that it has streamed, as it last said.
+    pub streamed: Option<u64>,
     /// When it last got a beacon out of turn, for it lacked news.
     told: Option<Instant>,
     /// The link to it broke and was not to be had again at once: its process has ended, as far as one can see from here.
@@ -45,6 +47,7 @@ impl Peer {
             asked: None,
             version: Version(0),
             ailing: Vec::new(),
+            streamed: None,
             told: None,
             gone: false,
             suspicion: Suspicion::default(),
@@ -66,6 +69,7 @@ impl Peer {
         self.incarnation = incarnation;
         self.asked = None;
         self.ailing.clear();
+        self.streamed = None;
     }
 }
 

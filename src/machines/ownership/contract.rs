@@ -199,6 +199,14 @@ pub enum Effect {
         /// How, or why that was not looked at.
         result: Result<Verification, String>,
     },
+    /// So many ranges have come to lie as they should since there was something to move, and so many do not yet (to the heartbeat
+    /// machine, which tells everybody).
+    Moves {
+        /// As they should.
+        done: u32,
+        /// Not yet.
+        left: u32,
+    },
     /// Something to remember for people.
     Note(Event),
     /// The mesh counts this life of the node as over (G24), so it can be no member of anything any more: the process must

@@ -5,7 +5,7 @@
 //! about chains, with one under way in each: the next is derived from what the last one made, so that nothing is proposed
 //! twice and a proposal of unknown outcome is simply looked at again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +72,29 @@ pub(super) struct Reign {
     settled: bool,
     /// What is waited for, and for how many ranges, as last told.
     waiting: BTreeMap<Why, usize>,
+    moving: Moving,
+}
+
+/// Which ranges do not lie as they should, as last told.
+#[derive(Debug, Default)]
+struct Moving {
+    left: BTreeSet<RangeId>,
+    /// How many have come to, since there were none.
+    done: u32,
+}
+
+impl Moving {
+    fn tell(&mut self, left: BTreeSet<RangeId>, effects: &mut Vec<Effect>) {
+        if left == self.left {
+            return;
+        }
+        self.done += self.left.difference(&left).count() as u32;
+        self.left = left;
+        effects.push(Effect::Moves { done: self.done, left: self.left.len() as u32 });
+        if self.left.is_empty() {
+            self.done = 0;
+        }
+    }
 }
 
 /// Proposals of one kind: one under way at a time.
@@ -134,6 +157,8 @@ struct Needs {
     /// Range, epoch, head, and who is to lead.
     park: Vec<(RangeId, Epoch, NodeId, NodeId)>,
     waiting: BTreeMap<Why, usize>,
+    /// Ranges for which something is done, or waited for that ends by itself.
+    moving: BTreeSet<RangeId>,
 }
 
 /// A node is to join a range.
@@ -164,6 +189,7 @@ impl Reign {
             review_at: Some(now),
             settled: false,
             waiting: BTreeMap::new(),
+            moving: Moving::default(),
         }
     }
 
@@ -305,7 +331,8 @@ impl Reign {
     }
 
     fn review_ranges(&mut self, now: Instant, dictionary: &Dictionary, numbers: &mut u64, effects: &mut Vec<Effect>) {
-        let needs = self.gather(now, dictionary);
+        let mut needs = self.gather(now, dictionary);
+        self.moving.tell(std::mem::take(&mut needs.moving), effects);
         self.settled = needs.is_empty() && self.chains.under_way.is_none() && self.resting.is_empty();
         self.tell_waiting(dictionary, &needs, effects);
         let beat = dictionary.settings.timing.beat();
@@ -335,7 +362,11 @@ impl Reign {
         let mut needs = Needs::default();
         let mut called_off = Vec::new();
         for (range, chain) in dictionary.ranges() {
-            match view.need(range) {
+            let need = view.need(range);
+            if need.is_in_hand() {
+                needs.moving.insert(range);
+            }
+            match need {
                 Need::Nothing => {}
                 Need::Wait(why) => *needs.waiting.entry(why).or_default() += 1,
                 Need::Change(urgency, change) => needs.changes.push((urgency, change)),

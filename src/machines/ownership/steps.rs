@@ -78,6 +78,17 @@ pub(super) enum Urgency {
     Marks,
 }
 
+impl Need {
+    /// Whether something is to be done, or ends by itself: not what waits for somebody to come back, or for people.
+    pub fn is_in_hand(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Wait(why) => matches!(why, Why::Loading | Why::Busy),
+            Self::Change(..) | Self::Join(_) | Self::Vouch(_) | Self::Park(..) | Self::CallOff(_) => true,
+        }
+    }
+}
+
 impl View<'_> {
     pub fn need(&self, range: RangeId) -> Need {
         let chain = self.dictionary.chain(range);

@@ -30,6 +30,20 @@ fn drones_that_join_get_their_share_and_nothing_is_lost() {
 }
 
 #[test]
+fn how_far_moves_have_come_is_told_from_the_first_to_the_last() {
+    let mut world = World::grown(3, 2);
+    world.moves.clear();
+    world.join(4);
+    world.settle();
+    let moves = std::mem::take(&mut world.moves);
+    assert!(matches!(moves.first(), Some((0, left)) if *left > 0), "{moves:?}");
+    assert!(moves.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{moves:?}");
+    assert!(matches!(moves.last(), Some((done, 0)) if *done as usize >= world.held(4)), "{moves:?}");
+    world.run(Duration::from_secs(5));
+    assert!(world.moves.is_empty(), "nothing moves");
+}
+
+#[test]
 fn the_ranges_of_a_lost_drone_go_to_all_others() {
     let mut world = World::grown(5, 1);
     let lost = world.headed(4);

@@ -73,6 +73,8 @@ pub struct World {
     pub applied: usize,
     /// As the log has them.
     pub bytes: usize,
+    /// How far moves have come, as told.
+    pub moves: Vec<(u32, u32)>,
     /// So many of the next proposals have an unknown outcome; every other one is applied nevertheless.
     pub unknown: usize,
     pub deaf_stores: bool,
@@ -107,6 +109,7 @@ impl World {
             stepped_down: Vec::new(),
             applied: 0,
             bytes: 0,
+            moves: Vec::new(),
             unknown: 0,
             deaf_stores: false,
             never_park: false,
@@ -384,6 +387,7 @@ impl World {
             Effect::Note(event) => self.notes.push(event.text),
             // No operator compares copies here.
             Effect::Count { .. } | Effect::Verified { .. } => {}
+            Effect::Moves { done, left } => self.moves.push((done, left)),
             Effect::BeginAgain(_) => self.nodes.get_mut(&node).expect("it spoke").begun_again = true,
         }
     }
