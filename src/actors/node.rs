@@ -328,6 +328,7 @@ impl Node {
         let published = self.published();
         let dictionary = published.as_ref().map(|published| &published.dictionary);
         Known {
+            versions: self.surroundings.versions(),
             mesh: self.mesh(),
             node: self.me.id,
             incarnation: self.me.incarnation,

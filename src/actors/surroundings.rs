@@ -31,6 +31,7 @@ use crate::actors::post::MAILBOX;
 use crate::actors::supervisor::Ending;
 use crate::io::clock;
 use crate::io::streams::Stream;
+use crate::messages::peer::PROTOCOL;
 use crate::types::Now;
 
 /// Where a node is.
@@ -56,6 +57,8 @@ pub trait MadeUp: Send + Sync {
     fn sync_takes(&self) -> Duration;
     /// How many messages wait in the mailbox of an actor.
     fn mailbox(&self) -> usize;
+    /// Oldest and newest version of the peer protocol that its build speaks.
+    fn versions(&self) -> (u16, u16);
     /// Notified when this node is told to end.
     fn told_to_end(&self) -> Arc<Notify>;
     /// Here is the node, with all its actors.
@@ -153,6 +156,15 @@ impl Surroundings {
             Self::Machine => MAILBOX,
             #[cfg(test)]
             Self::MadeUp(made_up) => made_up.mailbox(),
+        }
+    }
+
+    /// Oldest and newest version of the peer protocol that this build speaks.
+    pub fn versions(&self) -> (u16, u16) {
+        match self {
+            Self::Machine => PROTOCOL,
+            #[cfg(test)]
+            Self::MadeUp(made_up) => made_up.versions(),
         }
     }
 

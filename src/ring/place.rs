@@ -27,6 +27,7 @@ use crate::actors::supervisor::{Ending, Listeners, Premises, Supervisor};
 use crate::actors::surroundings::{MadeUp, Surroundings};
 use crate::io::journal::Journal;
 use crate::io::streams::Stream;
+use crate::messages::peer::PROTOCOL;
 use crate::settings::Settings;
 use crate::sim::clock::Clock;
 use crate::sim::network::{Host, between};
@@ -58,6 +59,7 @@ struct Life {
     network: Arc<Network>,
     clock: Clock,
     mailbox: usize,
+    versions: (u16, u16),
     random: Mutex<ChaCha8Rng>,
     told: Arc<Notify>,
     node: Mutex<Option<Arc<Node>>>,
@@ -83,6 +85,10 @@ impl MadeUp for Life {
 
     fn mailbox(&self) -> usize {
         self.mailbox
+    }
+
+    fn versions(&self) -> (u16, u16) {
+        self.versions
     }
 
     fn told_to_end(&self) -> Arc<Notify> {
@@ -163,6 +169,8 @@ pub struct Place {
     pub settings: Settings,
     /// What is kept.
     pub disk: Disk,
+    /// Which versions of the peer protocol the next process speaks.
+    pub versions: (u16, u16),
     clock: Clock,
     mailbox: usize,
     network: Arc<Network>,
@@ -178,7 +186,7 @@ impl Place {
         let shown = crate::types::Instant(random.gen_range(1_000_000_000..900_000_000_000));
         let clock = Clock::new(network.now(), shown, random.gen_range(-20_000..=20_000));
         let (disk, network) = (Disk::default(), network.clone());
-        Self { host, settings, disk, clock, mailbox, network, random, process: None }
+        Self { host, settings, disk, versions: PROTOCOL, clock, mailbox, network, random, process: None }
     }
 
     /// Starts a process, as whatever runs one does after it has ended.
@@ -201,6 +209,7 @@ impl Place {
             network: self.network.clone(),
             clock: self.clock,
             mailbox: self.mailbox,
+            versions: self.versions,
             random: Mutex::new(ChaCha8Rng::seed_from_u64(self.random.r#gen())),
             told: Arc::default(),
             node: Mutex::default(),

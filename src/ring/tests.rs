@@ -133,6 +133,38 @@ fn nodes_that_are_told_to_end_hand_over_and_end_in_order() {
     }
 }
 
+/// A node ends in order, and another build takes its place.
+async fn replace(world: &mut World, index: usize, versions: (u16, u16)) -> Result<(), String> {
+    world.places[index].versions = versions;
+    world.places[index].tell_to_end();
+    world.until("it has ended", WELL_WITHIN, |world| !world.endings.is_empty()).await?;
+    world.endings.clear();
+    Ok(())
+}
+
+#[test]
+fn builds_are_replaced_one_after_the_other_while_two_versions_of_the_protocol_are_spoken() {
+    story(Plan { places: 4, ..Plan::USUAL }, async |world| {
+        // All speak 1 alone; then each learns 2 as well; then each forgets 1.
+        for index in 0..4 {
+            world.places[index].versions = (1, 1);
+        }
+        for versions in [(1, 2), (2, 2)] {
+            for index in 0..4 {
+                replace(world, index, versions).await?;
+                world.until("the mesh is whole again", WELL_WITHIN, World::is_whole).await?;
+            }
+        }
+        // One that goes back to 1 has nobody to speak with, and harms nobody.
+        replace(world, 3, (1, 1)).await?;
+        world.pass(Duration::from_secs(10)).await?;
+        assert!(!world.is_whole(), "nobody speaks with it");
+        assert_eq!(world.endings, []);
+        replace(world, 3, (2, 3)).await?;
+        world.until("the mesh is whole again", WELL_WITHIN, World::is_whole).await
+    });
+}
+
 #[test]
 fn full_mailboxes_lose_nothing() {
     story(Plan { mailbox: 2, clients: 24, ..Plan::USUAL }, async |world| {

@@ -13,7 +13,7 @@ use crate::machines::{heartbeat, ownership};
 use crate::messages::client::RelayMessage;
 use crate::messages::election::ElectionMessage;
 use crate::messages::ownership::JoinAnswer;
-use crate::messages::peer::{Lane, PeerMessage, PeerRefusal};
+use crate::messages::peer::{Lane, PROTOCOL, PeerMessage, PeerRefusal};
 use crate::sim::checker::Fact;
 use crate::sim::network::{self, Greeting, Host, Kind, News, Side};
 use crate::sim::node::{Mail, Node};
@@ -214,6 +214,7 @@ impl World {
         let is_recent = |heard: &crate::sim::clock::Time| self.now().since(*heard) <= recent;
         let living = place.heard.iter().filter(|(_, (_, heard))| is_recent(heard));
         Some(Known {
+            versions: PROTOCOL,
             mesh: process.mesh(),
             node,
             incarnation,

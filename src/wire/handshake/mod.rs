@@ -25,7 +25,7 @@ use bytes::{Buf, BytesMut};
 
 use super::codec;
 use super::frame::{self, Frames, HANDSHAKE_LIMIT};
-use crate::messages::peer::{Answer, Greeting, Lane, MAGIC, PROTOCOL, PeerRefusal, Proof};
+use crate::messages::peer::{Answer, Greeting, Lane, MAGIC, PeerRefusal, Proof};
 use crate::types::{Incarnation, MeshId, NodeId, Version};
 use proof::{Direction, Said};
 
@@ -38,6 +38,8 @@ pub type Nonce = [u8; 16];
 /// What a node knows when it calls or is called. Its owner makes a new one at each change of the dictionary.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Known {
+    /// Oldest and newest version of the protocol that it speaks.
+    pub versions: (u16, u16),
     /// Its mesh, if it has one.
     pub mesh: Option<MeshId>,
     /// Itself.
@@ -127,7 +129,7 @@ impl Caller {
     /// the address is known.
     pub fn new(known: &Known, to: Option<NodeId>, lane: Lane, nonce: Nonce, output: &mut BytesMut) -> Self {
         let greeting = Greeting {
-            versions: PROTOCOL,
+            versions: known.versions,
             mesh: known.mesh,
             node: known.node,
             incarnation: known.incarnation,
@@ -184,8 +186,8 @@ impl Caller {
             Answer::Refused(why) => return Err(Refused { by: Side::Theirs, why }),
             Answer::Welcome => return Err(PeerRefusal::Unexpected.into()),
         };
-        if !(PROTOCOL.0..=PROTOCOL.1).contains(&version) {
-            return Err(PeerRefusal::BadVersion { mine: PROTOCOL }.into());
+        if !(known.versions.0..=known.versions.1).contains(&version) {
+            return Err(PeerRefusal::BadVersion { mine: known.versions }.into());
         }
         if known.mesh.is_some() && mesh != known.mesh {
             return Err(PeerRefusal::WrongMesh { mine: known.mesh }.into());
@@ -275,7 +277,8 @@ impl Called {
     }
 
     fn on_greeting(&mut self, known: &Known, greeting: Greeting, output: &mut BytesMut) -> Result<(), Refused> {
-        let version = common(greeting.versions, PROTOCOL).ok_or(PeerRefusal::BadVersion { mine: PROTOCOL })?;
+        let mine = known.versions;
+        let version = common(greeting.versions, mine).ok_or(PeerRefusal::BadVersion { mine })?;
         known.check_greeting(&greeting)?;
         let proof = self.said(known, &greeting, version).proof(&known.secret, Direction::FromCalled);
         let challenge = Answer::Challenge {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::messages::heartbeat::HeartbeatMessage;
 use crate::messages::ownership::JoinMessage;
-use crate::messages::peer::PeerMessage;
+use crate::messages::peer::{PROTOCOL, PeerMessage};
 
 const MESH: MeshId = MeshId(u128::MAX - 77);
 const A: NodeId = NodeId(0xa);
@@ -13,6 +13,7 @@ const B: NodeId = NodeId(0xb);
 
 fn known(node: NodeId) -> Known {
     Known {
+        versions: PROTOCOL,
         mesh: Some(MESH),
         node,
         incarnation: Incarnation(5),
