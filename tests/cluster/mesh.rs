@@ -1,5 +1,6 @@
 //! A mesh of real processes on loopback, started as a user starts it, and looked at from outside.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -70,6 +71,9 @@ pub struct Node {
     pub announced: String,
     pub data_dir: PathBuf,
     pub log: PathBuf,
+    /// Settings of its own, as variables of its environment.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A running mesh. Its processes end with it.
@@ -258,6 +262,11 @@ impl Mesh {
 
     /// Starts one more node, which joins through `at`. Its place in `nodes` is returned.
     pub fn add(&mut self, at: usize) -> usize {
+        self.add_with(at, &[])
+    }
+
+    /// The same, with settings of its own.
+    pub fn add_with(&mut self, at: usize, settings: &[(&str, &str)]) -> usize {
         let place = self.nodes.len();
         let (offset, name) = (place as u16, format!("node-{}", place + 1));
         let door = |base: u16| format!("127.0.0.1:{}", self.port + base + offset);
@@ -271,6 +280,7 @@ impl Mesh {
             data_dir: self.folder.path().join(&name),
             log: self.folder.path().join(format!("{name}.log")),
             name,
+            settings: settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         };
         if let Some(proxy) = &self.proxy {
             node.announced = proxy.open(place, &node.peer);
@@ -303,6 +313,7 @@ impl Mesh {
             .env("KEYVAL__MESH__JOIN", join)
             .envs(self.plan.environment.iter().map(|(key, value)| (key, value)))
             .env("KEYVAL__REPLICATION__FACTOR", self.plan.copies.to_string())
+            .envs(&node.settings)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command

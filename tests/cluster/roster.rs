@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::client::Reply;
-use crate::mesh::{Mesh, until};
+use crate::mesh::{Mesh, Plan, until};
 
 #[test]
 fn ten_started_at_once_form_one_mesh() {
@@ -54,4 +54,30 @@ fn three_to_nine_to_three_and_then_the_commander_is_killed() {
         mesh.commander_seen_by(other).is_some_and(|(now, later)| now != commander && later > term)
     });
     assert!(start.elapsed() < Duration::from_secs(3), "took {:?}", start.elapsed());
+}
+
+#[test]
+fn two_drones_and_a_witness_bear_the_loss_of_either_drone() {
+    let mut mesh = Mesh::of(Plan::of(2, 2));
+    let witness = mesh.add_with(0, &[("KEYVAL__NODE__ROLE", "witness")]);
+    mesh.until_well(0, 3, Duration::from_secs(30));
+    let votes = |mesh: &Mesh| {
+        let nodes = mesh.ctl(0, &["nodes"])?;
+        let its = nodes["nodes"].as_array()?.iter().find(|node| node["role"] == "witness")?.clone();
+        Some((its["seat"] == "voter", its["holds"].as_u64()?))
+    };
+    until("the witness votes, and holds nothing", Duration::from_secs(20), || votes(&mesh) == Some((true, 0)));
+    mesh.ask(witness, &["SET", "k", "v"]).expect("a reply");
+    let (commander, term) = mesh.commander(&[0, 1, 2]);
+    assert_ne!(commander, witness, "it never stands");
+    mesh.kill(commander);
+    let other = 1 - commander;
+    until("the other drone commands", Duration::from_secs(10), || {
+        mesh.commander_seen_by(other).is_some_and(|(now, later)| now == other && later > term)
+    });
+    until("it serves all", Duration::from_secs(10), || {
+        mesh.ctl(other, &["status"]).is_some_and(|status| status["ranges"]["served"] == 1024)
+    });
+    assert_eq!(mesh.ask(witness, &["GET", "k"]).expect("a reply"), Reply::Bulk("v".into()));
+    assert_eq!(mesh.ask(other, &["SET", "k", "w"]).expect("a reply"), Reply::Simple("OK".into()));
 }

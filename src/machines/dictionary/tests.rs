@@ -165,6 +165,10 @@ fn what_strangers_say_of_themselves_is_bounded() {
     let endless = Candidate { zone: "z".repeat(5_000), ..candidate(2, 1) };
     let blank = Candidate { name: "a b".into(), ..candidate(2, 1) };
     let weightless = Candidate { weight: 0, ..candidate(2, 1) };
+    assert!(
+        dictionary.admissible(&Candidate { role: Role::Witness, ..weightless.clone() }).is_ok(),
+        "it holds nothing"
+    );
     for bad in [nameless, endless, blank, weightless] {
         refused(&mut dictionary, Command::Admit(bad));
     }
