@@ -9,6 +9,7 @@ pub mod client;
 pub mod election;
 pub mod events;
 pub mod heartbeat;
+pub mod orders;
 pub mod ownership;
 pub mod peer;
 pub mod status;

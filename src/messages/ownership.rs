@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::messages::chain::Counted;
+pub use crate::messages::orders::Order;
 use crate::types::{Epoch, Generation, Incarnation, MeshId, NodeId, RangeId, Term, Timing, Version};
 
 /// What all nodes of a mesh must agree on. Set by the founder's settings, travels in the dictionary.
@@ -152,12 +153,34 @@ pub struct Member {
     /// Whether an operator has said that it votes.
     #[serde(default)]
     pub franchise: Franchise,
+    /// What operators have said of its part in placement, which counts more than what it says itself.
+    #[serde(default)]
+    pub part: Part,
+}
+
+/// What operators say of a node's part in placement; whatever they say nothing of is as the node says itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its share of the data.
+    pub weight: Option<u32>,
+    /// Its zone; empty for none.
+    pub zone: Option<String>,
 }
 
 impl Member {
     /// A node as it comes on the roster.
     pub fn new(index: u16, node: Candidate, standing: Standing) -> Self {
-        Self { index, node, standing, dead: None, drains: false, franchise: Franchise::Any }
+        Self { index, node, standing, dead: None, drains: false, franchise: Franchise::Any, part: Part::default() }
+    }
+
+    /// Its share of the data, relative to others' weights.
+    pub fn weight(&self) -> u32 {
+        self.part.weight.unwrap_or(self.node.weight)
+    }
+
+    /// Its zone; empty for none.
+    pub fn zone(&self) -> &str {
+        self.part.zone.as_deref().unwrap_or(&self.node.zone)
     }
 }
 
@@ -385,6 +408,13 @@ pub enum Command {
         /// Whether it votes.
         franchise: Franchise,
     },
+    /// How much of the data a node takes, and in which zone it is, is not left to what it says of itself.
+    Assign {
+        /// Which node, whatever life it lives.
+        node: NodeId,
+        /// What is said of it now; what was said before is forgotten.
+        part: Part,
+    },
 }
 
 /// An operator's word that clients' writes shall wait.
@@ -495,62 +525,6 @@ pub enum OwnershipMessage {
         id: u64,
         /// What.
         counted: Counted,
-    },
-}
-
-/// What operators can order. Each is acknowledged, and doing it twice does no harm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Order {
-    /// The commander hands over, to a named node if wished.
-    StepDown {
-        /// To whom.
-        to: Option<NodeId>,
-    },
-    /// The operator vouches that this node's process has ended: off the roster at once.
-    Drop {
-        /// Whom.
-        node: NodeId,
-    },
-    /// Clients' writes wait from now on, in the whole mesh; reads go on.
-    Pause {
-        /// When that was asked, in milliseconds since 1970.
-        since_ms: u64,
-    },
-    /// Clients' writes go on.
-    Resume,
-    /// This node gives away all it holds, then leaves the roster.
-    Drain {
-        /// Which.
-        node: NodeId,
-    },
-    /// A node that drains stays after all.
-    Abort {
-        /// Which.
-        node: NodeId,
-    },
-    /// Nothing is done: which moves would a drain of this node make, or which are outstanding?
-    Preview {
-        /// Which node would be drained, if any.
-        drain: Option<NodeId>,
-    },
-    /// Moves that were put off, for a head that was busy or for nodes that did not reach each other, are tried at once.
-    Rebalance,
-    /// This node votes, as soon as it has the whole log; if there is no seat for it, instead of another.
-    Promote {
-        /// Which.
-        node: NodeId,
-    },
-    /// This node does not vote.
-    Demote {
-        /// Which.
-        node: NodeId,
-    },
-    /// A node says that its process is about to end, and will be back: nobody shall wait for it meanwhile.
-    Rest {
-        /// Which.
-        node: NodeId,
-        /// In which life.
-        incarnation: Incarnation,
     },
 }
 

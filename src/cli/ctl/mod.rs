@@ -102,6 +102,22 @@ enum Verb {
         /// Its name or id.
         node: String,
     },
+    /// This node takes such a share of the data from now on, relative to others' weights, whatever its settings say.
+    Weight {
+        /// Its name or id.
+        node: String,
+        /// A number, 100 is usual; own: what its settings say.
+        #[arg(value_name = "NUMBER|own")]
+        weight: String,
+    },
+    /// This node is in this zone from now on, whatever its settings say; copies go to different zones where there are enough.
+    Zone {
+        /// Its name or id.
+        node: String,
+        /// A name; none: in no zone; own: where its settings say.
+        #[arg(value_name = "NAME|none|own")]
+        zone: String,
+    },
     /// Moves that were put off are tried at once, and what is yet to move is listed. (A mesh balances itself: this makes it
     /// do nothing else than it would.)
     Rebalance {
@@ -173,6 +189,8 @@ fn obey(arguments: &Arguments, output: &mut dyn Write) -> Result<bool, ClientErr
         Verb::Abort { node } => asked.order(&["ABORT", node], false),
         Verb::Promote { node } => asked.order(&["PROMOTE", node], false),
         Verb::Demote { node } => asked.order(&["DEMOTE", node], false),
+        Verb::Weight { node, weight } => asked.order(&["WEIGHT", node, weight], false),
+        Verb::Zone { node, zone } => asked.order(&["ZONE", node, zone], false),
         Verb::Rebalance { dry_run } => asked.order(&["REBALANCE"], *dry_run),
         Verb::Rolling { .. } => {
             asked.tell(&["MESH", "STATUS"], render::rolling, |status: &Status| render::in_the_way(status).is_empty())

@@ -98,6 +98,10 @@ const HELP: &[&str] = &[
     "    This node votes, if need be instead of another.",
     "DEMOTE <node>",
     "    This node does not vote.",
+    "WEIGHT <node> <number|own>",
+    "    This node takes such a share of the data, whatever its settings say; own: what they say.",
+    "ZONE <node> <name|none|own>",
+    "    This node is in this zone, whatever its settings say; own: where they say.",
     "PAUSE",
     "    Clients' writes wait, in the whole mesh; reads go on.",
     "RESUME",
@@ -132,6 +136,14 @@ pub fn answer(view: &View<'_>, words: &[Bytes]) -> Answer {
         (b"DRAIN", [node, word]) if is_dry_run(word) => order(view, node, |node| Order::Preview { drain: Some(node) }),
         (b"ABORT", [node]) => order(view, node, |node| Order::Abort { node }),
         (b"PROMOTE", [node]) => order(view, node, |node| Order::Promote { node }),
+        (b"WEIGHT", [node, said]) => match weight(said) {
+            Ok(weight) => order(view, node, |node| Order::Weigh { node, weight }),
+            Err(why) => refusal(&why),
+        },
+        (b"ZONE", [node, said]) => match text(said).map(zone) {
+            Ok(zone) => order(view, node, |node| Order::Zone { node, zone }),
+            Err(why) => refusal(&why),
+        },
         (b"DEMOTE", [node]) => order(view, node, |node| Order::Demote { node }),
         (b"REBALANCE", []) => Answer::Order(Order::Rebalance),
         (b"REBALANCE", [word]) if is_dry_run(word) => Answer::Order(Order::Preview { drain: None }),
@@ -198,6 +210,23 @@ pub fn verified(result: Result<Verification, String>) -> Reply {
     match result {
         Ok(verification) => json_reply(&verification),
         Err(why) => Reply::error(format!("REFUSED {why}")),
+    }
+}
+
+/// A weight as operators say it: none is a node's own.
+fn weight(said: &[u8]) -> Result<Option<u32>, String> {
+    match text(said)? {
+        "own" => Ok(None),
+        said => said.parse().map(Some).map_err(|_| "ERR value is not an integer or out of range".to_owned()),
+    }
+}
+
+/// A zone as operators say it: none is a node's own, an empty one is none.
+fn zone(said: &str) -> Option<String> {
+    match said {
+        "own" => None,
+        "none" => Some(String::new()),
+        said => Some(said.to_owned()),
     }
 }
 

@@ -335,6 +335,13 @@ fn orders_name_nodes_and_go_to_the_ownership_machine() {
     assert_eq!(world.ask("MESH ABORT node-3"), Answer::Order(Order::Abort { node: id(3) }));
     assert_eq!(world.ask("MESH PROMOTE node-3"), Answer::Order(Order::Promote { node: id(3) }));
     assert_eq!(world.ask("MESH DEMOTE node-3"), Answer::Order(Order::Demote { node: id(3) }));
+    assert_eq!(world.ask("MESH WEIGHT node-3 250"), Answer::Order(Order::Weigh { node: id(3), weight: Some(250) }));
+    assert_eq!(world.ask("MESH WEIGHT node-3 own"), Answer::Order(Order::Weigh { node: id(3), weight: None }));
+    assert!(world.refusal("MESH WEIGHT node-3 heavy").contains("not an integer"));
+    let zone = |zone: &str| Answer::Order(Order::Zone { node: id(3), zone: Some(zone.into()) });
+    assert_eq!(world.ask("MESH ZONE node-3 east"), zone("east"));
+    assert_eq!(world.ask("MESH ZONE node-3 none"), zone(""));
+    assert_eq!(world.ask("MESH ZONE node-3 own"), Answer::Order(Order::Zone { node: id(3), zone: None }));
     assert_eq!(world.ask("MESH REBALANCE"), Answer::Order(Order::Rebalance));
     assert_eq!(world.ask("MESH REBALANCE dryrun"), Answer::Order(Order::Preview { drain: None }));
     assert!(world.refusal("MESH DRAIN node-3 SOON").starts_with("ERR "));

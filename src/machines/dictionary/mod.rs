@@ -16,6 +16,8 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use roster::{may_assign, part_words};
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -146,6 +148,7 @@ impl Dictionary {
             Command::Pause(pause) => self.pause(*pause),
             Command::Drain { node, drains } => self.drain(*node, *drains),
             Command::Enfranchise { node, franchise } => self.enfranchise(*node, *franchise),
+            Command::Assign { node, part } => self.assign(*node, part),
         };
         assert!(self.version == version, "the version is raised here alone");
         match outcome {

@@ -5,7 +5,7 @@
 
 use crate::machines::dictionary::{Dictionary, Gone};
 use crate::messages::events::{Event, EventKind};
-use crate::messages::ownership::{Candidate, Cause, Franchise, Member, Role, Standing};
+use crate::messages::ownership::{Candidate, Cause, Franchise, Member, Part, Role, Standing};
 use crate::types::{Incarnation, NodeId};
 
 /// How many nodes a roster may have. Far above any mesh we know of; keeps a flood of strangers from growing the log.
@@ -198,6 +198,18 @@ impl Dictionary {
         Ok(vec![self.event(EventKind::NodeDraining, Some(id), Vec::new(), text)])
     }
 
+    pub(super) fn assign(&mut self, id: NodeId, part: &Part) -> Outcome {
+        let member = self.roster.get_mut(&id).ok_or_else(|| format!("node {id} is not on the roster"))?;
+        let name = member.node.name.clone();
+        if member.part == *part {
+            return Err(format!("{name} has this part in placement already"));
+        }
+        may_assign(member, part)?;
+        member.part.clone_from(part);
+        let text = format!("{name} {}", part_words(member));
+        Ok(vec![self.event(EventKind::SettingChanged, Some(id), Vec::new(), text)])
+    }
+
     pub(super) fn enfranchise(&mut self, id: NodeId, franchise: Franchise) -> Outcome {
         let member = self.roster.get_mut(&id).ok_or_else(|| format!("node {id} is not on the roster"))?;
         let name = member.node.name.clone();
@@ -256,9 +268,7 @@ fn check_texts(candidate: &Candidate) -> Result<(), String> {
         ("console address", &addresses.console),
     ];
     for (what, text) in texts {
-        if text.len() > MAX_TEXT || text.chars().any(|letter| letter.is_control() || letter.is_whitespace()) {
-            return Err(format!("the node's {what} is longer than {MAX_TEXT} bytes, or has a blank in it"));
-        }
+        check_text(what, text)?;
     }
     if candidate.name.is_empty() || addresses.peer.is_empty() {
         return Err("a node needs a name and a peer address".into());
@@ -267,8 +277,43 @@ fn check_texts(candidate: &Candidate) -> Result<(), String> {
         return Err("a node's id is never zero".into());
     }
     // A witness holds nothing, and says that its weight is none.
-    if candidate.role == Role::Drone && !(1..=MAX_WEIGHT).contains(&candidate.weight) {
-        return Err(format!("node.weight is {}, not from 1 to {MAX_WEIGHT}", candidate.weight));
+    if candidate.role == Role::Witness { Ok(()) } else { check_weight(candidate.weight) }
+}
+
+fn check_text(what: &str, text: &str) -> Result<(), String> {
+    if text.len() > MAX_TEXT || text.chars().any(|letter| letter.is_control() || letter.is_whitespace()) {
+        return Err(format!("the node's {what} is longer than {MAX_TEXT} bytes, or has a blank in it"));
     }
     Ok(())
+}
+
+fn check_weight(weight: u32) -> Result<(), String> {
+    if (1..=MAX_WEIGHT).contains(&weight) {
+        return Ok(());
+    }
+    Err(format!("node.weight is {weight}, not from 1 to {MAX_WEIGHT}"))
+}
+
+/// Whether operators may give a node this part in placement.
+///
+/// # Errors
+/// Why not, in words.
+pub fn may_assign(member: &Member, part: &Part) -> Result<(), String> {
+    if member.node.role == Role::Witness {
+        return Err(format!("{} is a witness: it holds nothing, wherever it is", member.node.name));
+    }
+    check_weight(part.weight.unwrap_or(member.node.weight))?;
+    check_text("zone", part.zone.as_deref().unwrap_or_default())
+}
+
+/// What part a node has in placement, for people.
+pub fn part_words(member: &Member) -> String {
+    let whose = |said: bool| if said { "an operator's word" } else { "by its own settings" };
+    let zone = if member.zone().is_empty() { "no zone".to_owned() } else { format!("zone {}", member.zone()) };
+    format!(
+        "has weight {} ({}) and is in {zone} ({}); ranges move accordingly",
+        member.weight(),
+        whose(member.part.weight.is_some()),
+        whose(member.part.zone.is_some())
+    )
 }

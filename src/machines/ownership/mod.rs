@@ -372,6 +372,8 @@ impl Ownership {
             }
             Order::Promote { node } => reign.want(asker, node, Want::Vote(Franchise::Votes), published),
             Order::Demote { node } => reign.want(asker, node, Want::Vote(Franchise::Learns), published),
+            Order::Weigh { node, weight } => reign.want(asker, node, Want::Weigh(weight), published),
+            Order::Zone { node, zone } => reign.want(asker, node, Want::Zone(zone), published),
             Order::Preview { drain } => {
                 let result = reign.preview(now, &published.dictionary, drain);
                 reign.desk.reply(asker, result);

@@ -14,7 +14,7 @@ use crate::machines::election::{Proposed, Published};
 use crate::machines::placement::{self, Drone, PlacementInput, Present};
 use crate::messages::events::{Event, EventKind};
 use crate::messages::ownership::{
-    Applied, Candidate, Cause, Chain, Command, Former, Holder, HolderState, Member, OwnershipMessage, SetChain,
+    Applied, Cause, Chain, Command, Former, Holder, HolderState, Member, OwnershipMessage, SetChain,
 };
 use crate::types::{Epoch, Instant, NodeId, RangeId, Term, Version};
 
@@ -284,8 +284,8 @@ impl Reign {
         let leaves = |member: &&Member| member.drains || leaver == Some(member.node.id);
         let (leaving, staying): (Vec<&Member>, Vec<&Member>) = dictionary.drones().filter(is_there).partition(leaves);
         let able = if staying.is_empty() { leaving } else { staying };
-        let drone = |node: &Candidate| Drone { node: node.id, weight: node.weight, zone: node.zone.clone() };
-        able.into_iter().map(|member| drone(&member.node)).collect()
+        let drone = |it: &Member| Drone { node: it.node.id, weight: it.weight(), zone: it.zone().to_owned() };
+        able.into_iter().map(drone).collect()
     }
 
     /// Who of these should hold each range, head first.

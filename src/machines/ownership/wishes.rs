@@ -2,9 +2,9 @@
 //!
 //! The last word about each counts. Whoever gave it is answered once it is agreed; what follows from it takes its time.
 
-use crate::machines::dictionary::Dictionary;
+use crate::machines::dictionary::{Dictionary, may_assign, part_words};
 use crate::machines::election::Published;
-use crate::messages::ownership::{Command, Franchise, Member, Role};
+use crate::messages::ownership::{Command, Franchise, Member, Part, Role};
 use crate::types::NodeId;
 
 use super::drain;
@@ -12,36 +12,45 @@ use super::roster::{Asker, Reply};
 use super::watch::Watch;
 
 /// What an operator wants of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Want {
     /// That it gives away all it holds and leaves, or stays after all.
     Leave(bool),
     /// That it votes, or does not.
     Vote(Franchise),
+    /// That it takes such a share, or what it says itself.
+    Weigh(Option<u32>),
+    /// That it is in this zone, or where it says itself.
+    Zone(Option<String>),
 }
 
 impl Want {
     /// Whether the roster says so.
-    fn is_so(self, member: &Member) -> bool {
+    fn is_so(&self, member: &Member) -> bool {
         match self {
-            Self::Leave(leaves) => member.drains == leaves,
-            Self::Vote(franchise) => member.franchise == franchise,
+            Self::Leave(leaves) => member.drains == *leaves,
+            Self::Vote(franchise) => member.franchise == *franchise,
+            Self::Weigh(weight) => member.part.weight == *weight,
+            Self::Zone(zone) => member.part.zone == *zone,
         }
     }
 
-    fn is_about_the_same(self, other: Self) -> bool {
-        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    fn is_about_the_same(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
-    fn command(self, node: NodeId) -> Command {
+    fn command(&self, member: &Member) -> Command {
+        let node = member.node.id;
         match self {
-            Self::Leave(drains) => Command::Drain { node, drains },
-            Self::Vote(franchise) => Command::Enfranchise { node, franchise },
+            Self::Leave(drains) => Command::Drain { node, drains: *drains },
+            Self::Vote(franchise) => Command::Enfranchise { node, franchise: *franchise },
+            Self::Weigh(weight) => Command::Assign { node, part: Part { weight: *weight, ..member.part.clone() } },
+            Self::Zone(zone) => Command::Assign { node, part: Part { zone: zone.clone(), ..member.part.clone() } },
         }
     }
 
     /// Whether it may be wanted of a node that is otherwise.
-    fn may_be(self, member: &Member, published: &Published, watch: &Watch) -> Result<(), String> {
+    fn may_be(&self, member: &Member, published: &Published, watch: &Watch) -> Result<(), String> {
         match self {
             Self::Leave(true) => {
                 drain::may_leave(member, &published.dictionary, watch).and_then(|()| may_learn(member, published))
@@ -50,19 +59,24 @@ impl Want {
                 Err(format!("{} holds nothing any more, and leaves; start another node instead", member.node.name))
             }
             Self::Vote(Franchise::Learns) => may_learn(member, published),
+            Self::Weigh(weight) => may_assign(member, &Part { weight: *weight, ..Part::default() }),
+            Self::Zone(zone) => may_assign(member, &Part { zone: zone.clone(), ..Part::default() }),
             Self::Leave(false) | Self::Vote(_) => Ok(()),
         }
     }
 
     /// What became of it, for people.
-    fn words(self, dictionary: &Dictionary, node: NodeId) -> String {
+    fn words(&self, dictionary: &Dictionary, node: NodeId) -> String {
         let name = dictionary.name_of(node);
-        match (self, dictionary.member(node).map(|member| member.franchise)) {
+        match (self, dictionary.member(node)) {
             (Self::Leave(_), _) => drain::words(dictionary, node),
             (_, None) => format!("node {node} is off the roster"),
-            (_, Some(Franchise::Votes)) => format!("{name} votes, as soon as it has the whole log and is heard"),
-            (_, Some(Franchise::Learns)) => format!("{name} does not vote; it goes on learning what is agreed"),
-            (_, Some(Franchise::Any)) => format!("{name} votes where there is a seat for it"),
+            (Self::Weigh(_) | Self::Zone(_), Some(member)) => format!("{name} {}", part_words(member)),
+            (Self::Vote(_), Some(member)) => match member.franchise {
+                Franchise::Votes => format!("{name} votes, as soon as it has the whole log and is heard"),
+                Franchise::Learns => format!("{name} does not vote; it goes on learning what is agreed"),
+                Franchise::Any => format!("{name} votes where there is a seat for it"),
+            },
         }
     }
 }
@@ -114,13 +128,13 @@ impl Wishes {
         {
             return Some((asker, Err(why)));
         }
-        let known = self.list.iter().position(|wish| wish.node == node && wish.want.is_about_the_same(want));
+        let known = self.list.iter().position(|wish| wish.node == node && wish.want.is_about_the_same(&want));
         if known.is_none() && !is_first {
             // The answer was lost, and another word may have been given since.
             return Some((asker, Ok(vec![want.words(dictionary, node)])));
         }
         let place = known.unwrap_or_else(|| {
-            self.list.push(Wish { node, want, askers: Vec::new() });
+            self.list.push(Wish { node, want: want.clone(), askers: Vec::new() });
             self.list.len() - 1
         });
         let wish = &mut self.list[place];
@@ -146,7 +160,9 @@ impl Wishes {
 
     /// The next command that says what is wanted.
     pub fn next(&self, dictionary: &Dictionary) -> Option<Command> {
-        let differs = |wish: &&Wish| dictionary.member(wish.node).is_some_and(|member| !wish.want.is_so(member));
-        self.list.iter().find(differs).map(|wish| wish.want.command(wish.node))
+        self.list.iter().find_map(|wish| {
+            let member = dictionary.member(wish.node).filter(|member| !wish.want.is_so(member))?;
+            Some(wish.want.command(member))
+        })
     }
 }

@@ -30,7 +30,7 @@ pub fn uneven(dictionary: &Dictionary) -> Option<String> {
         .roster
         .iter()
         .filter(|(_, member)| member.node.role == Role::Drone && member.standing == Standing::Up)
-        .map(|(id, member)| (*id, f64::from(member.node.weight)))
+        .map(|(id, member)| (*id, f64::from(member.weight())))
         .collect();
     let total: f64 = weights.values().sum();
     let mut heads: BTreeMap<NodeId, usize> = BTreeMap::new();

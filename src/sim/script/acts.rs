@@ -129,6 +129,14 @@ pub(super) fn act(world: &mut World, name: &str, arguments: &mut Arguments) -> A
         "abort" => return order_about(world, arguments, |node| Order::Abort { node }),
         "promote" => return order_about(world, arguments, |node| Order::Promote { node }),
         "demote" => return order_about(world, arguments, |node| Order::Demote { node }),
+        "weight" => {
+            let weight = arguments.key("to").map(|to| to.parse()).transpose().map_err(|_| "to= takes a number")?;
+            return order_about(world, arguments, |node| Order::Weigh { node, weight });
+        }
+        "zone" => {
+            let zone = arguments.key("to");
+            return order_about(world, arguments, |node| Order::Zone { node, zone });
+        }
         "rebalance" => return order(world, Order::Rebalance, arguments),
         "pausewrites" => {
             let since_ms = world.clock(Host(0)).wall_ms;

@@ -31,7 +31,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("timeout n1", "its election timeout is over now"),
     ("stall n1 store 2s", "an actor's thread is busy"),
     (
-        "stepdown [n2], drop n3, drain n3 [only=preview], abort n3, promote n4, demote n1, rebalance; all with [at=n1]",
+        "stepdown [n2], drop n3, drain n3 [only=preview], abort n3, promote n4, demote n1, weight n2 [to=300], zone n2 [to=east], rebalance; all with [at=n1]",
         "an operator's orders, at the commander or at another node",
     ),
     ("pausewrites [at=n1], resumewrites [at=n1]", "clients' writes wait in the whole mesh, or go on"),

@@ -219,7 +219,8 @@ impl World {
             name: name.clone(),
             addresses,
             zone: spec.zone.clone(),
-            weight: spec.weight,
+            // As a real one says: it holds nothing.
+            weight: if spec.role == Role::Witness { 0 } else { spec.weight },
             role: spec.role,
         };
         let (join, found, workers, park) = (spec.join.clone(), spec.found, spec.workers, spec.park);
