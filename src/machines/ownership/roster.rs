@@ -250,7 +250,7 @@ fn bury_expired(dictionary: &Dictionary, watch: &Watch) -> Option<Command> {
     dictionary.settings.give_up_after()?;
     let counts = |member: &&Member| {
         let (node, life) = (member.node.id, member.node.incarnation);
-        !member.is_over() && watch.expired(node, life).is_some() && is_waited_for(dictionary, node, life)
+        !member.is_over() && watch.has_expired(node, life) && is_waited_for(dictionary, node, life)
     };
     let member = dictionary.roster.values().find(counts)?;
     let node = member.node.id;

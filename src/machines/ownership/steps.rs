@@ -401,10 +401,8 @@ impl View<'_> {
         match self.dictionary.member(node) {
             None => Cause::Dropped(node),
             Some(member) if lost.incarnation < member.node.incarnation => Cause::Restarted(node),
-            Some(member) if member.is_over() => match self.watch.expired(node, lost.incarnation) {
-                Some(_) => Cause::Expired(node),
-                None => Cause::Dropped(node),
-            },
+            Some(member) if member.is_over() && self.watch.has_expired(node, lost.incarnation) => Cause::Expired(node),
+            Some(member) if member.is_over() => Cause::Dropped(node),
             Some(_) => {
                 let evidence = self.watch.suspicion(node, lost.incarnation).map_or("", |(_, evidence)| evidence);
                 Cause::Lost { node, evidence: shortened(evidence) }

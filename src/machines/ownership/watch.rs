@@ -20,6 +20,8 @@ pub(super) struct Watch {
     /// When this commander first saw each node on the roster: its absence is not counted from before that.
     listed: BTreeMap<NodeId, Instant>,
     sights: BTreeMap<NodeId, Sight>,
+    /// The newest life of each node that has been silent so long that it has ended by itself (G24). Never taken back.
+    expired: BTreeMap<NodeId, Incarnation>,
     /// Pairs of heard nodes of which one missed the other, lower id first.
     apart: BTreeMap<(NodeId, NodeId), Apart>,
 }
@@ -50,13 +52,11 @@ struct Sight {
     since: Instant,
     /// None while it is heard.
     missed: Option<Missed>,
-    /// Set once it has been silent so long that it has ended by itself (G24). Never taken back.
-    expired: Option<Duration>,
 }
 
 impl Watch {
     pub fn new(me: Life) -> Self {
-        Self { me, listed: BTreeMap::new(), sights: BTreeMap::new(), apart: BTreeMap::new() }
+        Self { me, listed: BTreeMap::new(), sights: BTreeMap::new(), expired: BTreeMap::new(), apart: BTreeMap::new() }
     }
 
     /// Looks who is on the roster.
@@ -80,9 +80,8 @@ impl Watch {
         if self.suspicion(node, incarnation).is_none() {
             self.judge(now, node, incarnation, Some(Missed { evidence, gone: true }));
         }
-        if let Some(sight) = self.sights.get_mut(&node).filter(|sight| sight.incarnation == incarnation) {
-            sight.expired = Some(silent_for);
-        }
+        let expired = self.expired.entry(node).or_insert(incarnation);
+        *expired = incarnation.max(*expired);
     }
 
     /// Of two heard nodes one missed the other. Said for half a failure_timeout it is believed.
@@ -126,10 +125,9 @@ impl Watch {
             return;
         }
         let same = known.filter(|sight| sight.incarnation == incarnation);
-        let expired = same.and_then(|sight| sight.expired);
         // Since when it is silent counts, not when that was said again.
         let since = same.filter(|s| s.missed.is_some() && missed.is_some()).map_or(now, |sight| sight.since);
-        self.sights.insert(node, Sight { incarnation, since, missed, expired });
+        self.sights.insert(node, Sight { incarnation, since, missed });
     }
 
     /// Since when a life is suspected by this commander, and on what evidence. Where a later life of the node was seen and is
@@ -183,10 +181,9 @@ impl Watch {
         node.role == Role::Drone && stands && self.hears(dictionary, node.id, node.incarnation)
     }
 
-    /// For how long a life has been silent when it is given up (G24). Where a later life of the node was given up, which died
-    /// before it was admitted, this one has ended too.
-    pub fn expired(&self, node: NodeId, incarnation: Incarnation) -> Option<Duration> {
-        self.sights.get(&node).filter(|sight| sight.incarnation >= incarnation)?.expired
+    /// Whether a life has been silent so long that it is given up (G24), whatever was seen of later ones.
+    pub fn has_expired(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.expired.get(&node).is_some_and(|expired| *expired >= incarnation)
     }
 
     /// How a member should stand by what is seen of its present life; none where nothing is.
@@ -215,6 +212,7 @@ impl Watch {
     /// Who has left the roster is forgotten.
     pub fn forget_strangers(&mut self, dictionary: &Dictionary) {
         self.sights.retain(|node, _| dictionary.roster.contains_key(node));
+        self.expired.retain(|node, _| dictionary.roster.contains_key(node));
         let known = |node: &NodeId| dictionary.roster.contains_key(node);
         self.apart.retain(|(one, other), _| known(one) && known(other));
     }
@@ -255,5 +253,10 @@ mod tests {
         assert_eq!(watch.standing(&dictionary.roster[&node]), Some((Standing::Suspect, "no beacon")));
         // A word about an earlier life than the one on the roster is no word about that one.
         assert_eq!(watch.suspicion(node, Incarnation(5)), None);
+        // The one on the roster is given up, and not the one that was seen after it, which may be back.
+        watch.on_expired(Instant(3), node, listed, Duration::from_secs(2));
+        assert!(watch.has_expired(node, listed) && !watch.has_expired(node, later));
+        watch.on_alive(Instant(4), node, later);
+        assert!(watch.has_expired(node, listed), "never taken back");
     }
 }
