@@ -28,8 +28,8 @@ use crate::wire::codec;
 /// The file in the data directory.
 pub const FILE: &str = "node.redb";
 
-/// The form of what is written here. A file of a later form is refused.
-const FORMAT: u32 = 1;
+/// The form of what is written here. A file of another form is refused: its log has records that cannot be read here.
+const FORMAT: u32 = 2;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
@@ -63,6 +63,8 @@ pub enum JournalError {
     Damaged { path: PathBuf, what: String },
     #[error("JournalNewer: {path} was written by a later version of keyval (form {found}, this one knows {FORMAT}); start that version", path = path.display())]
     Newer { path: PathBuf, found: u32 },
+    #[error("JournalOlder: {path} was written by an earlier version of keyval (form {found}, this one knows {FORMAT}); start that version, or move the data directory away to join as a new node", path = path.display())]
+    Older { path: PathBuf, found: u32 },
     #[error("DataDirOfOtherMesh: {path} belongs to mesh {found}, not to {wanted}; use another node.data_dir", path = path.display())]
     OtherMesh { path: PathBuf, found: MeshId, wanted: MeshId },
     #[error("DiskFailed: {path}: {cause}; see to the disk and start again", path = path.display())]
@@ -79,6 +81,7 @@ impl JournalError {
             Self::Full { .. } => "DiskFull",
             Self::Damaged { .. } => "JournalDamaged",
             Self::Newer { .. } => "JournalNewer",
+            Self::Older { .. } => "JournalOlder",
             Self::OtherMesh { .. } => "DataDirOfOtherMesh",
             Self::Io { .. } => "DiskFailed",
         }
@@ -190,8 +193,11 @@ impl Journal {
 
     fn begin_life(&mut self, new: NodeId, wall_ms: u64) -> Outcome<()> {
         let found = self.meta::<u32>("format")?;
-        if let Some(found) = found.filter(|found| *found > FORMAT) {
-            return Err(JournalError::Newer { path: self.path.clone(), found });
+        let path = self.path.clone();
+        match found {
+            Some(found) if found > FORMAT => return Err(JournalError::Newer { path, found }),
+            Some(found) if found < FORMAT => return Err(JournalError::Older { path, found }),
+            _ => {}
         }
         let node = match self.meta("node")? {
             Some(node) => node,

@@ -78,7 +78,7 @@ pub struct Progress {
 impl Progress {
     /// For people: what is done.
     pub fn moved(&self) -> String {
-        let all = self.done + self.left;
+        let all = self.done.saturating_add(self.left);
         format!("{} of {all} ranges are through, {:.1} MB streamed", self.done, self.bytes as f64 / 1e6)
     }
 

@@ -51,6 +51,13 @@ pub enum Order {
         /// Which.
         node: NodeId,
     },
+    /// A node says that its process is about to end, and will be back: nobody shall wait for it meanwhile.
+    Rest {
+        /// Which.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+    },
     /// This node takes such a share of the data from now on, whatever its own settings say.
     Weigh {
         /// Which.
@@ -64,12 +71,5 @@ pub enum Order {
         node: NodeId,
         /// Its zone, empty for none; none: as it says itself.
         zone: Option<String>,
-    },
-    /// A node says that its process is about to end, and will be back: nobody shall wait for it meanwhile.
-    Rest {
-        /// Which.
-        node: NodeId,
-        /// In which life.
-        incarnation: Incarnation,
     },
 }

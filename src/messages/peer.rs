@@ -15,7 +15,7 @@ use crate::types::{Incarnation, MeshId, NodeId, Version};
 pub const MAGIC: [u8; 4] = *b"KVL1";
 
 /// The versions of the peer protocol that this build speaks, oldest and newest.
-pub const PROTOCOL: (u16, u16) = (1, 1);
+pub const PROTOCOL: (u16, u16) = (2, 2);
 
 /// Connections between two nodes are kept apart by what they carry, so that a beacon never waits behind a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use super::place::Over;
 use super::world::{Plan, WELL_WITHIN, World, play};
 use crate::actors::harm::{Harm, Victim};
 use crate::actors::supervisor::Ending;
+use crate::messages::peer::PROTOCOL;
 use crate::settings::OnTerm;
 use crate::sim::network::Host;
 
@@ -145,22 +146,20 @@ async fn replace(world: &mut World, index: usize, versions: (u16, u16)) -> Resul
 #[test]
 fn builds_are_replaced_one_after_the_other_while_two_versions_of_the_protocol_are_spoken() {
     story(Plan { places: 4, ..Plan::USUAL }, async |world| {
-        // All speak 1 alone; then each learns 2 as well; then each forgets 1.
-        for index in 0..4 {
-            world.places[index].versions = (1, 1);
-        }
-        for versions in [(1, 2), (2, 2)] {
+        // All speak one alone; then each learns the next as well; then each forgets the old.
+        let (old, new) = (PROTOCOL.1, PROTOCOL.1 + 1);
+        for versions in [(old, new), (new, new)] {
             for index in 0..4 {
                 replace(world, index, versions).await?;
                 world.until("the mesh is whole again", WELL_WITHIN, World::is_whole).await?;
             }
         }
-        // One that goes back to 1 has nobody to speak with, and harms nobody.
-        replace(world, 3, (1, 1)).await?;
+        // One that goes back to the old has nobody to speak with, and harms nobody.
+        replace(world, 3, (old, old)).await?;
         world.pass(Duration::from_secs(10)).await?;
         assert!(!world.is_whole(), "nobody speaks with it");
         assert_eq!(world.endings, []);
-        replace(world, 3, (2, 3)).await?;
+        replace(world, 3, (new, new + 1)).await?;
         world.until("the mesh is whole again", WELL_WITHIN, World::is_whole).await
     });
 }

@@ -216,7 +216,7 @@ pub fn verified(result: Result<Verification, String>) -> Reply {
 /// A weight as operators say it: none is a node's own.
 fn weight(said: &[u8]) -> Result<Option<u32>, String> {
     match text(said)? {
-        "own" => Ok(None),
+        said if said.eq_ignore_ascii_case("own") => Ok(None),
         said => said.parse().map(Some).map_err(|_| "ERR value is not an integer or out of range".to_owned()),
     }
 }
@@ -224,8 +224,8 @@ fn weight(said: &[u8]) -> Result<Option<u32>, String> {
 /// A zone as operators say it: none is a node's own, an empty one is none.
 fn zone(said: &str) -> Option<String> {
     match said {
-        "own" => None,
-        "none" => Some(String::new()),
+        said if said.eq_ignore_ascii_case("own") => None,
+        said if said.eq_ignore_ascii_case("none") => Some(String::new()),
         said => Some(said.to_owned()),
     }
 }

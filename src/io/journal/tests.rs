@@ -118,13 +118,18 @@ fn what_is_no_directory_is_named() {
 }
 
 #[test]
-fn a_later_form_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let journal = Journal::open(directory.path()).unwrap();
-    journal.change(|transaction| put_meta(transaction, "format", &(FORMAT + 1))).unwrap();
-    drop(journal);
-    let error = Journal::open(directory.path()).unwrap_err();
-    assert!(matches!(error, JournalError::Newer { found: 2, .. }), "{error:?}");
+fn another_form_is_refused() {
+    for other in [FORMAT - 1, FORMAT + 1] {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        journal.change(|transaction| put_meta(transaction, "format", &other)).unwrap();
+        drop(journal);
+        match Journal::open(directory.path()).unwrap_err() {
+            JournalError::Newer { found, .. } => assert!(found == other && found > FORMAT),
+            JournalError::Older { found, .. } => assert!(found == other && found < FORMAT),
+            error => panic!("{error:?}"),
+        }
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub const MAX_GONE: usize = 1_000;
 const MAX_TEXT: usize = 255;
 
 /// The largest weight of a node.
-const MAX_WEIGHT: u32 = 1_000_000;
+const MAX_WEIGHT: u32 = 10_000;
 
 type Outcome = Result<Vec<Event>, String>;
 

@@ -81,7 +81,7 @@ impl Heartbeat {
         self.moves = None;
         if told {
             let took = now.since(began).as_secs_f64();
-            let text = format!("all ranges lie as they should: {}, in {took:.1}s", progress.moved());
+            let text = format!("no range moves any more: {}, in {took:.1}s", progress.moved());
             effects.push(Effect::Note(self.event(EventKind::Noticed, None, text)));
         }
         self.show_progress(None, effects);
@@ -125,6 +125,8 @@ impl Heartbeat {
     /// Another commander reckons anew, and until it is heard nothing is known.
     pub(super) fn forget_progress(&mut self, effects: &mut Vec<Effect>) {
         self.moves = None;
+        // Who was a neighbour once, and not since, has streamed meanwhile: that is no part of what follows.
+        self.peers.values_mut().for_each(|peer| peer.streamed = None);
         self.show_progress(None, effects);
     }
 

@@ -84,11 +84,12 @@ struct Moving {
 }
 
 impl Moving {
-    fn tell(&mut self, left: BTreeSet<RangeId>, effects: &mut Vec<Effect>) {
+    /// `left`: what is in hand; `stuck`: what waits for somebody to come back, or for people.
+    fn tell(&mut self, left: BTreeSet<RangeId>, stuck: &BTreeSet<RangeId>, effects: &mut Vec<Effect>) {
         if left == self.left {
             return;
         }
-        self.done += self.left.difference(&left).count() as u32;
+        self.done += self.left.difference(&left).filter(|range| !stuck.contains(range)).count() as u32;
         self.left = left;
         effects.push(Effect::Moves { done: self.done, left: self.left.len() as u32 });
         if self.left.is_empty() {
@@ -159,6 +160,8 @@ struct Needs {
     waiting: BTreeMap<Why, usize>,
     /// Ranges for which something is done, or waited for that ends by itself.
     moving: BTreeSet<RangeId>,
+    /// Ranges that wait for somebody to come back, or for people.
+    stuck: BTreeSet<RangeId>,
 }
 
 /// A node is to join a range.
@@ -332,7 +335,7 @@ impl Reign {
 
     fn review_ranges(&mut self, now: Instant, dictionary: &Dictionary, numbers: &mut u64, effects: &mut Vec<Effect>) {
         let mut needs = self.gather(now, dictionary);
-        self.moving.tell(std::mem::take(&mut needs.moving), effects);
+        self.moving.tell(std::mem::take(&mut needs.moving), &needs.stuck, effects);
         self.settled = needs.is_empty() && self.chains.under_way.is_none() && self.resting.is_empty();
         self.tell_waiting(dictionary, &needs, effects);
         let beat = dictionary.settings.timing.beat();
@@ -365,6 +368,8 @@ impl Reign {
             let need = view.need(range);
             if need.is_in_hand() {
                 needs.moving.insert(range);
+            } else if need != Need::Nothing {
+                needs.stuck.insert(range);
             }
             match need {
                 Need::Nothing => {}

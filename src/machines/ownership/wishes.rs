@@ -59,9 +59,16 @@ impl Want {
                 Err(format!("{} holds nothing any more, and leaves; start another node instead", member.node.name))
             }
             Self::Vote(Franchise::Learns) => may_learn(member, published),
+            Self::Leave(false) | Self::Vote(_) | Self::Weigh(_) | Self::Zone(_) => self.can_be_agreed(member),
+        }
+    }
+
+    /// Whether the log can say so of a node as it is on the roster: it may have changed since that was wanted.
+    fn can_be_agreed(&self, member: &Member) -> Result<(), String> {
+        match self {
             Self::Weigh(weight) => may_assign(member, &Part { weight: *weight, ..Part::default() }),
             Self::Zone(zone) => may_assign(member, &Part { zone: zone.clone(), ..Part::default() }),
-            Self::Leave(false) | Self::Vote(_) => Ok(()),
+            Self::Leave(_) | Self::Vote(_) => Ok(()),
         }
     }
 
@@ -149,11 +156,16 @@ impl Wishes {
 
     /// Takes what is agreed by now off the list, with the answers to it.
     pub fn settle(&mut self, dictionary: &Dictionary) -> Vec<Reply> {
-        let is_settled = |wish: &mut Wish| dictionary.member(wish.node).is_none_or(|member| wish.want.is_so(member));
+        let is_settled = |wish: &mut Wish| {
+            let member = dictionary.member(wish.node);
+            member.is_none_or(|member| wish.want.is_so(member) || wish.want.can_be_agreed(member).is_err())
+        };
         let settled = self.list.extract_if(.., is_settled);
         let answers = settled.flat_map(|wish| {
-            let line = wish.want.words(dictionary, wish.node);
-            wish.askers.into_iter().map(move |asker| (asker, Ok(vec![line.clone()])))
+            let differs = dictionary.member(wish.node).filter(|member| !wish.want.is_so(member));
+            let refused = differs.and_then(|member| wish.want.can_be_agreed(member).err());
+            let result = refused.map_or_else(|| Ok(vec![wish.want.words(dictionary, wish.node)]), Err);
+            wish.askers.into_iter().map(move |asker| (asker, result.clone()))
         });
         answers.collect()
     }
@@ -162,7 +174,7 @@ impl Wishes {
     pub fn next(&self, dictionary: &Dictionary) -> Option<Command> {
         self.list.iter().find_map(|wish| {
             let member = dictionary.member(wish.node).filter(|member| !wish.want.is_so(member))?;
-            Some(wish.want.command(member))
+            wish.want.can_be_agreed(member).ok().map(|()| wish.want.command(member))
         })
     }
 }

@@ -71,7 +71,7 @@ fn long_moves_are_told_of_now_and_then_and_at_their_end() {
     );
     let end = node.step(Input::Moves { done: 100, left: 0 });
     assert_eq!(shown(&end), [None]);
-    assert!(notes(&end)[0].starts_with("all ranges lie as they should: 100 of 100 ranges are through"), "{end:?}");
+    assert!(notes(&end)[0].starts_with("no range moves any more: 100 of 100 ranges are through"), "{end:?}");
 }
 
 #[test]

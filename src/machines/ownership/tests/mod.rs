@@ -44,6 +44,35 @@ fn how_far_moves_have_come_is_told_from_the_first_to_the_last() {
 }
 
 #[test]
+fn ranges_that_cannot_be_moved_are_not_counted_as_through() {
+    let mut world = World::grown(3, 1);
+    world.deaf_stores = true;
+    world.join(4);
+    world.run(Duration::from_secs(1));
+    let (_, left) = *world.moves.last().expect("some are to move");
+    assert!(left > 0);
+    (2..=4).for_each(|id| world.pause(id));
+    world.moves.clear();
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.moves.last().map_or(0, |(done, _)| *done), 0, "{:?}", world.moves);
+}
+
+#[test]
+fn a_weight_that_cannot_be_agreed_any_more_is_refused_and_holds_up_nobody() {
+    let mut world = World::grown(3, 1);
+    let witness =
+        Candidate { role: Role::Witness, weight: 0, incarnation: crate::types::Incarnation(2), ..candidate(3, 1) };
+    world.apply(&Command::Admit(witness));
+    let ordered = world.order(1, Order::Weigh { node: NodeId(3), weight: Some(200) });
+    world.run(Duration::from_secs(1));
+    assert!(world.ordered[&ordered].as_ref().is_err_and(|why| why.contains("witness")), "{:?}", world.ordered);
+    let ordered = world.order(1, Order::Zone { node: NodeId(2), zone: Some("east".into()) });
+    world.run(Duration::from_secs(1));
+    assert!(world.ordered[&ordered].is_ok());
+    assert_eq!(world.dictionary.member(NodeId(2)).map(|member| member.zone()), Some("east"));
+}
+
+#[test]
 fn the_ranges_of_a_lost_drone_go_to_all_others() {
     let mut world = World::grown(5, 1);
     let lost = world.headed(4);
