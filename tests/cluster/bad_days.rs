@@ -58,8 +58,8 @@ fn a_bad_day_loses_nothing_and_every_gap_has_its_reason() {
         eprintln!("{gap}: {}", told.why(gap).unwrap_or("nobody tells why"));
     }
     account.check();
-    let unexplained: Vec<String> =
-        gaps.iter().filter(|gap| told.why(gap).is_none()).map(|gap| account.tell(gap)).collect();
+    let unexplained = gaps.iter().filter(|gap| told.why(gap).is_none());
+    let unexplained: Vec<String> = unexplained.map(|gap| account.tell(gap) + &told.around(gap)).collect();
     assert!(unexplained.is_empty(), "gaps that nobody explains:\n{}", unexplained.join("\n"));
 }
 
@@ -104,6 +104,14 @@ impl Told {
                 events.filter_map(|event| Some((event["wall_ms"].as_u64()?, event["text"].as_str()?.to_owned())));
             self.events.entry(key.to_owned()).or_default().extend(events);
         }
+    }
+
+    /// All that was told of the range from a second before its key took no writes to a second after, in milliseconds of the gap.
+    fn around(&self, gap: &Gap) -> String {
+        let (from, to) = gap.wall_ms;
+        let within = |at: u64| (from.saturating_sub(1_000)..=to + 1_000).contains(&at);
+        let events = self.events.get(&gap.key).into_iter().flatten().filter(|(at, _)| within(*at));
+        events.map(|(at, text)| format!("\n  {:>6} ms  {text}", *at as i64 - from as i64)).collect()
     }
 
     /// What happened to the range while its key took no writes, if that was told, and something every so often.

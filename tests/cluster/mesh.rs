@@ -230,7 +230,9 @@ impl Mesh {
 
     /// Whether a node's process has ended, and let go of its doors.
     pub fn is_gone(&self, node: usize) -> bool {
-        !is_ours(self.nodes[node].pid) && TcpStream::connect(&self.nodes[node].client).is_err()
+        // Which of its doors a process lets go of first, as it ends, nobody knows.
+        let Node { pid, client, cluster, console, peer, .. } = &self.nodes[node];
+        !is_ours(*pid) && [client, cluster, console, peer].iter().all(|door| TcpStream::connect(door).is_err())
     }
 
     /// Whether the next node may be started anew, as `keyval ctl rolling --check` says at a node.
@@ -336,6 +338,18 @@ impl Mesh {
         let _ = fs::remove_file(self.folder.path().join("local.out"));
         self.local = Some(local(&self.plan, self.port, self.folder.path()));
         self.wait_until_ready();
+    }
+
+    /// A number that a node tells in a section of INFO.
+    pub fn info(&self, node: usize, section: &str, field: &str) -> u64 {
+        let Ok(Reply::Bulk(text)) = self.ask(node, &["INFO", section]) else { panic!("no INFO of node {node}") };
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {field} in {text}"))
+    }
+
+    /// Files and connections that a node's process has open.
+    pub fn open_files(&self, node: usize) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.nodes[node].pid)).map_or(0, Iterator::count)
     }
 
     /// Whether a node says that all is well; what else it says stands in the test's output.

@@ -235,11 +235,7 @@ struct Repaired {
 fn repaired(mesh: &Mesh) -> Repaired {
     let mut sum = Repaired::default();
     for node in 0..mesh.nodes.len() {
-        let Reply::Bulk(text) = mesh.ask(node, &["INFO", "replication"]).expect("a reply") else { panic!("no text") };
-        let count = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|count| count.trim().parse::<u64>().ok()).expect("a counter")
-        };
+        let count = |name| mesh.info(node, "replication", name);
         sum.writes += count("chain_writes_repaired");
         sum.entries += count("chain_entries_streamed");
     }

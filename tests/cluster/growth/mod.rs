@@ -4,6 +4,7 @@
 //! A few thousand keys unless told otherwise; what the README promises is measured with a release build and
 //! `KEYVAL_KEYS=1000000 KEYVAL_RATE=20000`.
 
+mod drain;
 mod load;
 
 use std::time::{Duration, Instant};
@@ -62,21 +63,32 @@ impl Story {
         assert!(strange.is_empty(), "{what}: {strange:#?}");
     }
 
+    /// Bytes that the first three nodes hold together: keys, and recent writes.
+    fn bytes(&self) -> u64 {
+        (0..3).map(|node| self.mesh.info(node, "memory", "used_memory")).sum()
+    }
+
+    /// Waits until they have less than before others took their shares, whatever clients have written meanwhile.
+    fn until_freed(&self, before: u64) {
+        until("what has moved away is freed", Duration::from_secs(10), || self.bytes() < before);
+    }
+
     /// Waits until all ranges lie as they should, among so many nodes.
     fn until_even(&self, nodes: usize) {
-        until_every(LOOK, &format!("{nodes} nodes have their shares"), PATIENCE, || {
-            let Some(roster) = self.mesh.ctl(0, &["nodes"]) else { return false };
-            let roster: Vec<&Value> = roster["nodes"].as_array().into_iter().flatten().collect();
-            let is_even = |what: &str, all: f64| {
-                let share = all / nodes as f64;
-                roster
-                    .iter()
-                    .all(|node| node[what].as_f64().is_some_and(|has| (has - share).abs() <= (share / 20.0).max(1.0)))
-            };
-            let loads = roster.iter().any(|node| node["loading"].as_u64() != Some(0));
-            roster.len() == nodes && !loads && is_even("heads", 1024.0) && is_even("holds", 2048.0)
-        });
+        until_every(LOOK, &format!("{nodes} nodes have their shares"), PATIENCE, || is_even(&self.mesh, 0, nodes));
     }
+}
+
+/// Whether so many nodes hold and head their shares of all ranges, with two copies, as one of them says.
+fn is_even(mesh: &Mesh, at: usize, nodes: usize) -> bool {
+    let Some(roster) = mesh.ctl(at, &["nodes"]) else { return false };
+    let roster: Vec<&Value> = roster["nodes"].as_array().into_iter().flatten().collect();
+    let has_share = |what: &str, all: f64| {
+        let share = all / nodes as f64;
+        roster.iter().all(|node| node[what].as_f64().is_some_and(|has| (has - share).abs() <= (share / 20.0).max(1.0)))
+    };
+    let loads = roster.iter().any(|node| node["loading"].as_u64() != Some(0));
+    roster.len() == nodes && !loads && has_share("heads", 1024.0) && has_share("holds", 2048.0)
 }
 
 fn ratio(window: &Window, calm: &Window) -> f64 {
@@ -90,10 +102,14 @@ fn drones_come_and_go_while_clients_work() {
         .with("KEYVAL__NODE__ON_TERM", "leave")
         .with("KEYVAL__NODE__GRACE", "120s");
     let mut story = Story::begin(plan);
+    let before = story.bytes();
     story.mesh.add(1);
     story.while_it("a fourth node joins", false, |story| story.until_even(4));
+    story.until_freed(before);
     story.mesh.add(3);
     story.while_it("a fifth node joins", false, |story| story.until_even(5));
+    story.until_freed(before);
+    story.while_it("nothing moves among five", false, |_| ());
     story.while_it("the fourth is drained", false, |story| {
         let name = &story.mesh.nodes[3].name;
         let preview = story.mesh.ctl(2, &["drain", name, "--dry-run"]).expect("an answer");
@@ -127,6 +143,7 @@ fn drones_come_and_go_while_clients_work() {
 fn six_drones_come_and_leave_together_and_then_the_commander_is_killed() {
     let plan = mesh::Plan::of(3, 2).with("KEYVAL__NODE__ON_TERM", "leave").with("KEYVAL__NODE__GRACE", "27s");
     let mut story = Story::begin(plan);
+    let open: Vec<usize> = (0..3).map(|node| story.mesh.open_files(node)).collect();
     (0..6).for_each(|at| _ = story.mesh.add(at % 3));
     story.while_it("six nodes join", false, |story| story.until_even(9));
     story.while_it("they leave by SIGTERM, all at once", false, |story| {
@@ -135,6 +152,9 @@ fn six_drones_come_and_leave_together_and_then_the_commander_is_killed() {
     });
     until("their processes have ended", Duration::from_secs(10), || (3..9).all(|node| story.mesh.is_gone(node)));
     (3..9).for_each(|node| assert_eq!(story.mesh.ended(node), Some(0), "it ends in order"));
+    until("links to those who left are closed", Duration::from_secs(10), || {
+        (0..3).all(|node| story.mesh.open_files(node) <= open[node] + 2)
+    });
     let (commander, term) = story.mesh.commander(&[0, 1, 2]);
     let killed = Instant::now();
     story.mesh.kill(commander);
