@@ -8,7 +8,6 @@ COMPOSE ?= $(shell if docker compose version >/dev/null 2>&1; then echo docker c
 COMPOSE_FILE := docker/docker-compose.yml
 SEEDS ?= 1..101
 NIGHT ?= 10000..40000
-WORLD ?=
 MINUTES ?= 10
 N ?= 2
 
@@ -44,9 +43,9 @@ build: ## Build the release binary
 sim: build ## Random worlds under the checkers, about a minute of them: make sim SEEDS=1..101 MINUTES=10
 	./target/release/keyval sim run --seeds $(SEEDS) --minutes $(MINUTES)
 
-sim-night: build ## The same for hours, and what all such runs of this commit came to: make sim-night NIGHT=10000..40000 WORLD="--nodes 3"
+sim-night: build ## The same for hours, and what all such runs of this commit came to: make sim-night NIGHT=10000..40000
 	@mkdir -p target/tallies
-	./target/release/keyval sim run --seeds $(NIGHT) --minutes $(MINUTES) $(WORLD) --tally target/tallies/$$(git describe --always --dirty --abbrev=12).json
+	./target/release/keyval sim run --seeds $(NIGHT) --minutes $(MINUTES) --tally target/tallies/$$(git describe --always --dirty --abbrev=12).json
 
 fuzz: ## Hostile bytes for all that reads bytes: make fuzz FUZZ_SECONDS=60 (for each target)
 	fuzz/run.sh $(FUZZ_SECONDS)
