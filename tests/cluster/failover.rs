@@ -130,7 +130,6 @@ fn ranges_of_a_killed_drone_are_served_by_several_others() {
         mesh.until_well(0, 5, Duration::from_secs(60));
         // Who came back is given its share: what it heads must stay there while the story looks.
         mesh.until_spread(0, Duration::from_secs(60));
-        mesh.until_spread(0, Duration::from_secs(60));
         let (commander, _) = mesh.commander(&all);
         let victim = (commander + 2) % 5;
         let door = (commander + 1) % 5;

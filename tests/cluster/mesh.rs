@@ -74,6 +74,9 @@ pub struct Node {
     /// Settings of its own, as variables of its environment.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
+    /// The incarnation that the mesh knew when the process was started again, which it may list for a while yet.
+    #[serde(default)]
+    former: Option<u64>,
 }
 
 /// A running mesh. Its processes end with it.
@@ -257,6 +260,7 @@ impl Mesh {
 
     /// Starts a killed node again, with its directory and addresses.
     pub fn restart(&mut self, node: usize) {
+        self.nodes[node].former = self.others(node).into_iter().find_map(|at| self.incarnation(at, node));
         let child = self.spawn(&self.nodes[node]);
         self.nodes[node].pid = child.id() as i32;
         self.added.push(child);
@@ -283,6 +287,7 @@ impl Mesh {
             log: self.folder.path().join(format!("{name}.log")),
             name,
             settings: settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            former: None,
         };
         if let Some(proxy) = &self.proxy {
             node.announced = proxy.open(place, &node.peer);
@@ -362,21 +367,29 @@ impl Mesh {
         said.status.success()
     }
 
-    /// Waits until a node says that all is well, and so many nodes are on its roster.
+    /// Waits until a node says that all is well, so many nodes are on its roster, and whoever was started again is there in its
+    /// new life: before the old one is missed, a mesh looks well too.
     pub fn until_well(&self, node: usize, roster: usize, within: Duration) {
+        let is_listed = |place: usize| {
+            let former = self.nodes[place].former;
+            former.is_none() || self.incarnation(node, place) != former
+        };
         until(&format!("{roster} nodes, and all is well"), within, || {
-            self.roster_size(node) == Some(roster) && self.is_well(node)
+            self.roster_size(node) == Some(roster) && (0..self.nodes.len()).all(is_listed) && self.is_well(node)
         });
     }
 
-    /// Waits until each node of the roster heads its share of the ranges, within 5 % or one range.
+    /// Waits until each node of the roster heads its share of the ranges, within 5 % or one range, and no range is on its way.
     pub fn until_spread(&self, node: usize, within: Duration) {
         until("ranges are spread", within, || {
+            let Some(status) = self.ctl(node, &["status"]) else { return false };
+            let still = [&status["ranges"]["loading"], &status["ranges"]["leaving"]].iter().all(|count| **count == 0);
             let Some(nodes) = self.ctl(node, &["nodes"]) else { return false };
             let heads: Vec<f64> =
                 nodes["nodes"].as_array().into_iter().flatten().filter_map(|node| node["heads"].as_f64()).collect();
             let share = 1024.0 / heads.len().max(1) as f64;
-            heads.len() == self.nodes.len()
+            still
+                && heads.len() == self.nodes.len()
                 && heads.iter().all(|heads| (heads - share).abs() <= (share / 20.0).max(1.0))
         });
     }
