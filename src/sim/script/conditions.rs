@@ -127,10 +127,13 @@ fn is_agreed(world: &World) -> bool {
     known.windows(2).all(|pair| pair[0] == pair[1]) && known.first().is_some_and(Option::is_some)
 }
 
+fn drones(dictionary: &Dictionary) -> usize {
+    dictionary.roster.values().filter(|member| member.node.role == Role::Drone).count()
+}
+
 fn is_whole(world: &World) -> bool {
     let Some(dictionary) = world.newest_dictionary() else { return false };
-    let drones = dictionary.roster.values().filter(|member| member.node.role == Role::Drone).count();
-    let wanted = usize::from(dictionary.settings.factor).min(drones);
+    let wanted = usize::from(dictionary.settings.factor).min(drones(dictionary));
     let serving = |state: HolderState| state == HolderState::Serving;
     dictionary
         .chains
@@ -142,7 +145,8 @@ fn is_settled(world: &World, count: usize) -> bool {
     let Some(newest) = world.newest() else { return false };
     let dictionary = &newest.dictionary;
     let seats = &newest.seats;
-    let wanted = world.seats_for(count);
+    let drones = drones(dictionary);
+    let wanted = world.seats_for(drones, count.saturating_sub(drones));
     dictionary.roster.len() == count
         && dictionary.roster.values().all(|member| member.standing == Standing::Up)
         && seats.voters.len() == wanted

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::nemesis::Nemesis;
 use super::{EVEN_WITHIN, HEALED_WITHIN, READING, World};
 use crate::machines::dictionary::Dictionary;
-use crate::messages::ownership::{Chain, HolderState, Standing};
+use crate::messages::ownership::{Chain, HolderState, Role, Standing};
 use crate::sim::checker::uneven;
 use crate::sim::disk::Health;
 use crate::sim::network::Weather;
@@ -115,7 +115,9 @@ fn lacks(world: &World) -> Option<String> {
     }
     let alive: BTreeSet<NodeId> = running.iter().map(|(_, node)| node.me().0).collect();
     let seats = &newest.seats;
-    let wanted = world.seats_for(alive.len());
+    let is_witness = |id: &&NodeId| dictionary.roster[*id].node.role == Role::Witness;
+    let witnesses = alive.iter().filter(is_witness).count();
+    let wanted = world.seats_for(alive.len() - witnesses, witnesses);
     let held = seats.voters.iter().filter(|voter| alive.contains(voter)).count();
     // A dead voter may keep its seat while nobody is there to take it.
     let heirs = seats.learners.iter().any(|learner| alive.contains(learner));

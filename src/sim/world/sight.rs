@@ -74,10 +74,9 @@ impl World {
         (0..ranges).map(RangeId).filter(|range| !self.hosts().any(|host| answers(host, *range))).collect()
     }
 
-    /// How many of so many nodes should vote: an odd number, or both of two.
-    pub fn seats_for(&self, nodes: usize) -> usize {
-        let most = nodes.min(usize::from(self.settings.voters));
-        if most > 2 && most.is_multiple_of(2) { most - 1 } else { most }
+    /// How many nodes should vote, of so many drones and witnesses.
+    pub fn seats_for(&self, drones: usize, witnesses: usize) -> usize {
+        seats_for(drones, witnesses, usize::from(self.settings.voters))
     }
 
     /// All processes at this instant.
@@ -125,5 +124,27 @@ impl World {
     pub fn look_quietly(&mut self) {
         let views = self.whole_views();
         self.checkers.observe(self.queue.now(), &Fact::Quiet(&views));
+    }
+}
+
+/// How many of these should vote: an odd number, or both of two, and never so many witnesses that a majority could be theirs
+/// alone, since none of them stands.
+fn seats_for(drones: usize, witnesses: usize, at_most: usize) -> usize {
+    let may_vote = |count: &usize| *count <= 2 || !count.is_multiple_of(2);
+    let can_rule = |count: &usize| count.saturating_sub(drones) < count / 2 + 1;
+    (1..=at_most.min(drones + witnesses)).rev().filter(may_vote).find(can_rule).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_odd_number_votes_and_witnesses_are_never_a_majority() {
+        let seats = |drones, witnesses| seats_for(drones, witnesses, 5);
+        assert_eq!([1, 2, 3, 4, 5, 9].map(|drones| seats(drones, 0)), [1, 2, 3, 3, 5, 5]);
+        assert_eq!([seats(1, 1), seats(2, 1), seats(3, 1), seats(4, 1)], [2, 3, 3, 5]);
+        assert_eq!([seats(1, 2), seats(2, 3), seats(3, 2), seats(3, 3)], [2, 3, 5, 5]);
+        assert_eq!(seats(0, 3), 0, "nobody could stand");
     }
 }
