@@ -127,9 +127,9 @@ impl Holding {
         self.predecessor = self.neighbour(place.and_then(|place| place.checked_sub(1))).map(Predecessor::new);
         self.successor = self.neighbour(place.map(|place| place + 1)).map(Successor::new);
         // G18: what was only half streamed is dropped, whoever the source is now.
-        if !self.whole && !planted::is(Bug::HalfCopyKept) {
+        if !self.whole {
             assert!(!self.serves(), "{}: made to serve without a whole copy: {}", self.range, self.words());
-            self.drop_copy(ctx);
+            self.drop_half_copy(ctx);
         }
         self.say_hello(ctx);
         self.ask_successor(ctx);

@@ -596,6 +596,13 @@ impl Holding {
         self.dirty.clear();
     }
 
+    /// Gives up what was streamed so far (G6, G18).
+    fn drop_half_copy(&mut self, ctx: &mut Context) {
+        if self.whole || !planted::is(Bug::HalfCopyKept) {
+            self.drop_copy(ctx);
+        }
+    }
+
     /// Forgets all keys. What they held is freed a little at a time.
     fn empty_keyspace(&mut self, ctx: &mut Context) {
         if !self.keyspace.is_empty() {

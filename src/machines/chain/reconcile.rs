@@ -155,7 +155,7 @@ impl Holding {
             return;
         }
         if predecessor.refuse_streaming() {
-            self.drop_copy(ctx);
+            self.drop_half_copy(ctx);
         }
         self.say_hello(ctx);
     }
@@ -281,7 +281,7 @@ impl Holding {
         predecessor.hello = Some(ctx.instant());
         // G6: a copy that is half streamed is worth nothing.
         if predecessor.refuse_streaming() {
-            self.drop_copy(ctx);
+            self.drop_half_copy(ctx);
         }
     }
 

@@ -329,9 +329,7 @@ impl Holding {
         let Some(predecessor) = &mut self.predecessor else { return false };
         if streaming > predecessor.streaming && part == 0 {
             predecessor.begin_streaming(streaming);
-            if !planted::is(Bug::HalfCopyKept) || self.whole {
-                self.drop_copy(ctx);
-            }
+            self.drop_half_copy(ctx);
             return true;
         }
         streaming == predecessor.streaming && predecessor.next_part == Some(part)
