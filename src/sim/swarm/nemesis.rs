@@ -459,17 +459,19 @@ impl Nemesis {
         Some(())
     }
 
-    /// Whether those who are left are a majority that can rule, in whatever way the voters may be changing.
+    /// Whether those who are left are a majority that can rule, in whatever way the voters may be changing: also when those have
+    /// given up their seats who are to leave, which they may do before anybody knows that this node is lost.
     pub(super) fn is_bearable(&self, world: &World, node: NodeId) -> bool {
-        let witnesses = world
-            .newest_dictionary()
-            .into_iter()
-            .flat_map(|it| it.roster.values())
-            .filter(|member| member.node.role == Role::Witness);
-        let witnesses: BTreeSet<NodeId> = witnesses.map(|member| member.node.id).collect();
-        let is_majority = |voters: &[NodeId]| {
+        let Some(dictionary) = world.newest_dictionary() else { return false };
+        let is_witness = |id: &NodeId| dictionary.roster.get(id).is_some_and(|it| it.node.role == Role::Witness);
+        let leavers: BTreeSet<NodeId> = dictionary.leavers().collect();
+        let can_rule = |voters: &[NodeId]| {
             let left = || voters.iter().filter(|voter| **voter != node && !self.gone.contains(voter));
-            voters.is_empty() || left().count() * 2 > voters.len() && left().any(|voter| !witnesses.contains(voter))
+            voters.is_empty() || left().count() * 2 > voters.len() && left().any(|voter| !is_witness(voter))
+        };
+        let is_majority = |voters: &[NodeId]| {
+            let stay: Vec<NodeId> = voters.iter().copied().filter(|voter| !leavers.contains(voter)).collect();
+            can_rule(voters) && can_rule(&stay)
         };
         let bears = |seats: &Seats| is_majority(&seats.voters) && is_majority(&seats.outgoing);
         // The change that is known to one node only may be the one that holds, even if it only lies in a log so far.
