@@ -222,9 +222,25 @@ impl Keyspace {
         self.entries.insert(Place { hash: (self.hash)(key), key: key.clone() }, value.clone());
     }
 
+    /// Forgets some keys, at most so many, whichever come first: for who gives a keyspace up. Says how many.
+    pub fn forget_some(&mut self, count: usize) -> usize {
+        let count = count.min(self.entries.len());
+        for _ in 0..count {
+            let (place, value) = self.entries.pop_first().expect("so many are left");
+            self.forget(place, &value);
+        }
+        count
+    }
+
     fn delete(&mut self, key: &[u8]) {
-        let Some((place, value)) = self.entries.remove_entry(&((self.hash)(key), key) as &dyn Placed) else { return };
-        self.bytes -= cost(&place.key, &value);
+        if let Some((place, value)) = self.entries.remove_entry(&((self.hash)(key), key) as &dyn Placed) {
+            self.forget(place, &value);
+        }
+    }
+
+    /// What is known of an entry besides.
+    fn forget(&mut self, place: Place, value: &Value) {
+        self.bytes -= cost(&place.key, value);
         if let Some(end) = value.expires_ms {
             self.expiries.remove(&(end, place.key));
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::keyspace::Keyspace;
 use crate::machines::Machine;
-use crate::machines::chain::{Around, Asked, Budget, Context, Holding, place_in};
+use crate::machines::chain::{Around, Asked, Budget, Context, Garbage, Holding, place_in};
 use crate::machines::heartbeat::{Adoption, Leases};
 use crate::messages::chain::{ChainFrame, Change, Counted};
 use crate::messages::client::{Outcome, Request};
@@ -28,9 +28,6 @@ pub use crate::machines::chain::{Inspect, Limits, Progress, Transfers};
 
 /// Bytes of recent writes that a store keeps for members that come back, over all its ranges.
 const BACKLOG_BYTES: usize = 256 << 20;
-
-/// How long after a step what is to be freed is looked at again.
-const FREEING: Duration = Duration::from_millis(1);
 
 /// Who this store is.
 #[derive(Clone, Copy, Debug)]
@@ -176,8 +173,6 @@ pub struct Store {
     /// Ranges in which a command or an answer waits.
     stalled: BTreeSet<RangeId>,
     alarms: BTreeSet<(Instant, RangeId)>,
-    /// When what is to be freed is looked at again.
-    freeing: Option<Instant>,
 }
 
 impl Machine for Store {
@@ -209,7 +204,7 @@ impl Machine for Store {
         }
         self.ring(now);
         self.settle(now, effects);
-        self.free_some(now);
+        self.around.garbage.free_some(now.instant, self.limits.freed_a_step);
         #[cfg(feature = "planted")]
         {
             self.around.step_before = now.instant;
@@ -218,7 +213,7 @@ impl Machine for Store {
 
     fn deadline(&self) -> Option<Instant> {
         let alarm = self.alarms.first().map(|(alarm, _)| *alarm);
-        [alarm, self.freeing, self.around.budget.deadline()].into_iter().flatten().min()
+        [alarm, self.around.garbage.deadline(), self.around.budget.deadline()].into_iter().flatten().min()
     }
 }
 
@@ -254,7 +249,7 @@ impl Store {
                 budget: Budget::default(),
                 waiting: (0, 0),
                 transfers: Transfers::default(),
-                garbage: Vec::new(),
+                garbage: Garbage::default(),
                 #[cfg(feature = "planted")]
                 step_before: Instant(0),
             },
@@ -262,7 +257,6 @@ impl Store {
             touched: Vec::new(),
             stalled: BTreeSet::new(),
             alarms: BTreeSet::new(),
-            freeing: None,
         }
     }
 
@@ -326,7 +320,7 @@ impl Store {
     /// About how much memory all ranges take, with what is still to be freed.
     pub fn memory(&self) -> usize {
         let held = self.holdings.iter().flatten().map(|holding| holding.bytes()).sum::<usize>();
-        held + self.around.garbage.iter().map(Keyspace::bytes).sum::<usize>()
+        held + self.around.garbage.bytes()
     }
 
     /// The dictionary version adopted.
@@ -513,25 +507,6 @@ impl Store {
             self.alarms.insert((next, range));
         }
         self.touched = touched;
-    }
-
-    /// Frees copies that were given up, a little a step.
-    fn free_some(&mut self, now: Now) {
-        if self.around.garbage.is_empty() {
-            return;
-        }
-        let mut left = self.around.limits.freed_a_step;
-        while let Some(keyspace) = self.around.garbage.last_mut() {
-            if keyspace.len() > left {
-                let some = keyspace.scan(0, left).entries.into_iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
-                some.into_iter().for_each(|key| keyspace.apply(&Change::Delete(key)));
-                self.freeing = Some(now.instant + FREEING);
-                return;
-            }
-            left -= keyspace.len();
-            self.around.garbage.pop();
-        }
-        self.freeing = None;
     }
 }
 

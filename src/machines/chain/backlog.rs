@@ -116,6 +116,23 @@ impl Backlog {
         }
     }
 
+    /// Whether no write is kept.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// About how much memory the writes take.
+    pub fn bytes(&self) -> usize {
+        (self.total() - self.gone) as usize
+    }
+
+    /// Forgets some writes, at most so many, the oldest first: for who gives a backlog up. Says how many.
+    pub fn forget_some(&mut self, count: usize) -> usize {
+        let count = count.min(self.writes.len());
+        self.gone = self.writes.get(count.wrapping_sub(1)).map_or(self.gone, |last| last.until);
+        self.writes.drain(..count).count()
+    }
+
     fn total(&self) -> u64 {
         self.writes.back().map_or(self.gone, |kept| kept.until)
     }

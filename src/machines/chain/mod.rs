@@ -12,8 +12,8 @@
 //! `adopt` turns a member from one epoch to the next, `write` numbers and forwards and says what is clean, `reconcile`
 //! compares stamps and sends what is missing, `transfer` streams a copy to a joiner and binds the source to it, `large` cuts
 //! values that are larger than a chunk into pieces, `lease` says who may answer, `queue` holds commands and answers that
-//! have to wait, `budget` says how fast copies move that nobody waits for, `backlog` remembers recent writes, `recipe` sends a command in place of the values it made, `verify`
-//! tells what members hold at one stamp.
+//! have to wait, `budget` says how fast copies move that nobody waits for, `garbage` frees what was given up, `backlog` remembers
+//! recent writes, `recipe` sends a command in place of the values it made, `verify` tells what members hold at one stamp.
 //!
 //! A command is carried out at once and in order, and its answer waits until it may be given. This is right for reads
 //! too: a value read at the head holds all that was ever acknowledged in this chain or before, for nothing is acknowledged
@@ -25,6 +25,7 @@
 mod adopt;
 mod backlog;
 mod budget;
+mod garbage;
 mod large;
 mod lease;
 mod queue;
@@ -53,6 +54,7 @@ use crate::types::{Epoch, Generation, Incarnation, Instant, NodeId, Now, RangeId
 pub use adopt::place_in;
 use backlog::{Backlog, Dirty};
 pub(super) use budget::Budget;
+pub(super) use garbage::Garbage;
 use large::Piece;
 use lease::Right;
 pub(super) use queue::Asked;
@@ -87,7 +89,7 @@ pub struct Limits {
     pub waiting_bytes: usize,
     /// Keys of a range that are deleted in one step because their time has come.
     pub keys_a_step: usize,
-    /// Keys of dropped copies that are freed in one step.
+    /// Keys and writes of dropped copies that are freed at a time.
     pub freed_a_step: usize,
     /// Keys of a copy, and their bytes, that are digested in one step for who compares copies.
     pub counted_a_step: (usize, usize),
@@ -108,7 +110,7 @@ impl Default for Limits {
             waiting: 65_536,
             waiting_bytes: 64 << 20,
             keys_a_step: 256,
-            freed_a_step: 1_024,
+            freed_a_step: 512,
             counted_a_step: (1_024, 256 << 10),
         }
     }
@@ -161,8 +163,8 @@ pub(super) struct Around {
     /// Commands and answers that wait, and the bytes of the commands.
     pub waiting: (usize, usize),
     pub transfers: Transfers,
-    /// Copies to be freed, a little a step.
-    pub garbage: Vec<Keyspace>,
+    /// Copies to be freed.
+    pub garbage: Garbage,
     /// When the step before this one was.
     #[cfg(feature = "planted")]
     pub step_before: Instant,
@@ -367,7 +369,7 @@ impl Holding {
 
     /// About how much memory the range takes.
     pub fn bytes(&self) -> usize {
-        self.keyspace.bytes() + self.backlog.bytes_after(self.backlog.base().sequence)
+        self.keyspace.bytes() + self.backlog.bytes()
     }
 
     /// A digest of all keys and values.
@@ -592,6 +594,7 @@ impl Holding {
         self.whole = false;
         self.applied = Stamp::default();
         self.clean = Sequence(0);
+        ctx.around.garbage.add_backlog(std::mem::take(&mut self.backlog));
         self.backlog.begin_after(self.applied);
         self.dirty.clear();
     }
@@ -605,14 +608,13 @@ impl Holding {
 
     /// Forgets all keys. What they held is freed a little at a time.
     fn empty_keyspace(&mut self, ctx: &mut Context) {
-        if !self.keyspace.is_empty() {
-            ctx.around.garbage.push(std::mem::take(&mut self.keyspace));
-        }
+        ctx.around.garbage.add_keyspace(std::mem::take(&mut self.keyspace));
     }
 
     /// Gives everything up: the node is no member, and nobody wants its copy any more.
     pub fn free(mut self, ctx: &mut Context) {
         assert!(self.role.is_none() && self.queue.is_empty(), "{}: freed while in use: {}", self.range, self.words());
         self.empty_keyspace(ctx);
+        ctx.around.garbage.add_backlog(self.backlog);
     }
 }

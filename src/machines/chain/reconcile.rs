@@ -47,6 +47,8 @@ pub(super) struct Successor {
     pub asked: Option<Stamp>,
     /// From which stamp on it was last sent what it missed, and when.
     repaired: Option<(Stamp, Instant)>,
+    /// To a joiner to which nobody is bound, what it missed is sent in the range's turns: how many bytes have gone so.
+    pub in_turns: Option<usize>,
     /// The last write sent to it.
     pub sent: Stamp,
     /// Up to here it is sent values, though it serves: it has missed them, or could not follow a recipe.
@@ -121,6 +123,7 @@ impl Successor {
             in_step: false,
             asked: None,
             repaired: None,
+            in_turns: None,
             sent: Stamp::default(),
             values_until: Sequence(0),
             acks: false,
@@ -183,7 +186,7 @@ impl Holding {
         let Some(successor) = &self.successor else { return };
         // A joiner to which nobody is bound yet may be given a whole copy whatever it has.
         let anew = !successor.serves && self.gate.is_none() && sites::fires(Site::StreamAnew);
-        if self.backlog.knows(applied) && !anew {
+        if self.backlog.knows(applied) && !anew && !self.is_better_streamed(applied, ctx) {
             // A second Hello that crossed the answer to the first. If that answer was lost, it is said again in a beat.
             let again = |(from, then)| from == applied && ctx.instant() < then + ctx.around.timing.beat();
             if !successor.in_step || !successor.repaired.is_some_and(again) {
@@ -203,6 +206,18 @@ impl Holding {
         self.begin_stream(refused, ctx);
     }
 
+    /// Whether a joiner that lacks more than a batch of writes is given a whole copy all the same: it has none, or the keys are
+    /// less than all that was written since it was left with what it has.
+    fn is_better_streamed(&self, applied: Stamp, ctx: &Context) -> bool {
+        let Some(successor) = self.successor.as_ref().filter(|it| !it.serves && self.gate.is_none()) else {
+            return false;
+        };
+        let missed = self.backlog.bytes_after(applied.sequence);
+        let has_none = applied == Stamp::default();
+        let is_old = successor.streamings == 0 && missed > self.keyspace.bytes();
+        missed > ctx.around.limits.chunk_bytes && (has_none || is_old)
+    }
+
     /// Sends what a member missed after `from`.
     fn repair(&mut self, from: Stamp, ctx: &mut Context) {
         self.drop_stream(ctx);
@@ -212,11 +227,13 @@ impl Holding {
         successor.in_step = true;
         successor.sent = from;
         successor.repaired = Some((from, ctx.instant()));
+        successor.in_turns = (!successor.serves && self.gate.is_none()).then_some(0);
         successor.bind_at = bind_at;
         successor.values_until = bind_at;
         let to = successor.node;
         ctx.around.transfers.writes_repaired += missed;
-        if missed == 0 {
+        // Who has to wait for its turn knows at once that it is in step.
+        if missed == 0 || self.backlog.bytes_after(from.sequence) > ctx.around.limits.chunk_bytes {
             self.send(to, ChainMessage::Forward { previous: from, writes: Vec::new() }, ctx);
         }
         self.forward(ctx);

@@ -182,19 +182,20 @@ impl Holding {
                 ctx.around.starved.insert(self.range);
                 return;
             }
-            if !writes && !self.may_send_keys(ctx) {
+            if !writes && !self.has_turn(ctx) {
                 return;
             }
             self.send_part(writes, ctx);
         }
     }
 
-    /// Whether keys may be sent now: when it is this range's turn, when clients would wait for it, and when its joiner would take
-    /// it for lost.
-    fn may_send_keys(&self, ctx: &mut Context) -> bool {
+    /// Whether a part of a copy may be sent now: when it is this range's turn, when clients wait for it, and when its joiner would
+    /// take it for lost.
+    pub(super) fn has_turn(&self, ctx: &mut Context) -> bool {
         ctx.around.limits.moving.is_none()
             || self.is_pressed(&ctx.around.limits)
             || !self.has_copies(ctx)
+            || self.gate.is_some()
             || self.impatient_at(ctx).is_some_and(|at| at <= ctx.instant())
             || ctx.around.budget.may_send(ctx.instant(), self.range, self.lacks(ctx))
     }
@@ -221,8 +222,14 @@ impl Holding {
         Some(if self.lacks(ctx) || self.chain.serving().any(leaves) { moving.saturating_mul(REPAIR) } else { moving })
     }
 
+    /// What was sent in this range's turn is paid for by waiting for the next.
+    pub(super) fn pay(&self, bytes: usize, ctx: &mut Context) {
+        if let Some(a_second) = self.pace(ctx) {
+            ctx.around.budget.spend(ctx.now.instant, bytes, a_second);
+        }
+    }
+
     fn send_part(&mut self, writes: bool, ctx: &mut Context) {
-        let pace = self.pace(ctx);
         let limit = ctx.around.limits.chunk_bytes;
         let applied = self.applied;
         let Some(successor) = &mut self.successor else { return };
@@ -230,6 +237,7 @@ impl Holding {
         let (streaming, part) = (stream.number, stream.next_part);
         stream.next_part += 1;
         ctx.around.parts += 1;
+        let mut spent = 0;
         let message = if writes {
             let writes = if planted::is(Bug::RecipesToJoiner) {
                 self.backlog.recipes_after(stream.sent.sequence, Sequence(0), limit)
@@ -245,16 +253,16 @@ impl Holding {
             stream.writes = 0;
             let before = ctx.around.transfers;
             let keys = stream.next_keys(&self.keyspace, part, limit, &mut ctx.around.transfers);
-            if let Some(a_second) = pace {
-                let after = ctx.around.transfers;
-                let keys = (after.entries_streamed - before.entries_streamed) as usize;
-                let bytes = (after.bytes_streamed - before.bytes_streamed) as usize + keys * ENTRY_BYTES;
-                ctx.around.budget.spend(ctx.now.instant, bytes, a_second);
-            }
+            let after = ctx.around.transfers;
+            let count = (after.entries_streamed - before.entries_streamed) as usize;
+            spent = (after.bytes_streamed - before.bytes_streamed) as usize + count * ENTRY_BYTES;
             keys
         };
         let to = successor.node;
         self.send(to, message, ctx);
+        if spent > 0 {
+            self.pay(spent, ctx);
+        }
     }
 
     /// The joiner has received all that was sent on the bulk lane: from here on, forwards on the data lane (G8).
@@ -263,6 +271,7 @@ impl Holding {
         let Some(successor) = &mut self.successor else { return };
         let Some(stream) = successor.stream.take() else { return };
         successor.in_step = true;
+        successor.in_turns = None;
         successor.sent = stream.sent;
         successor.bind_at = bind_at;
         if stream.sent == self.applied {

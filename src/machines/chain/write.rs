@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::commands::{self, Route, Work};
+use crate::machines::chain::backlog::size;
 use crate::machines::chain::queue::{Asked, Fate};
 use crate::machines::chain::{Context, Holding, Parking};
 use crate::messages::chain::{ChainMessage, Change, Recipe, Write};
@@ -122,10 +123,28 @@ impl Holding {
 
     /// To the successor that is in step: what it has not been sent yet.
     pub(super) fn forward(&mut self, ctx: &mut Context) {
-        while let Some(successor) = self.successor.as_mut().filter(|successor| successor.in_step) {
+        while let Some(successor) = self.successor.as_ref().filter(|successor| successor.in_step) {
             if successor.sent >= self.applied {
                 return;
             }
+            let behind = self.backlog.bytes_after(successor.sent.sequence);
+            let much = self.gate.is_none() && behind > ctx.around.limits.chunk_bytes;
+            let in_turns = successor.in_turns.filter(|_| much);
+            if let Some(gone) = in_turns {
+                let limits = &ctx.around.limits;
+                // Where clients write as fast as turns come, that would go on for ever: what is left after a whole copy goes at
+                // once, or a streaming begins, for which they wait now and then.
+                let most = self.keyspace.bytes().max(limits.dirty_bytes).min(limits.streaming_bytes);
+                if behind > most || gone > most && behind > limits.dirty_bytes {
+                    self.restart_stream(ctx);
+                    return self.stream(ctx);
+                }
+                if gone <= most && !self.has_turn(ctx) {
+                    return;
+                }
+            }
+            let applied = self.applied.sequence;
+            let Some(successor) = &mut self.successor else { return };
             let limit = if sites::fires(Site::OneAtATime) { 1 } else { ctx.around.limits.chunk_bytes };
             let writes = if successor.serves {
                 self.backlog.recipes_after(successor.sent.sequence, successor.values_until, limit)
@@ -136,7 +155,16 @@ impl Holding {
             let last = writes.last().expect("what was applied after what was sent is kept").stamp;
             let previous = std::mem::replace(&mut successor.sent, last);
             let to = successor.node;
+            let bytes = in_turns.map(|gone| (gone, writes.iter().map(size).sum::<usize>()));
+            successor.in_turns = bytes.map(|(gone, bytes)| gone + bytes);
+            if bytes.is_some() {
+                // Little is missing only once it has all that is there now.
+                successor.bind_at = applied;
+            }
             self.send(to, ChainMessage::Forward { previous, writes }, ctx);
+            if let Some((_, bytes)) = bytes {
+                self.pay(bytes, ctx);
+            }
         }
     }
 

@@ -125,8 +125,9 @@ impl Election {
     fn begin_round(&mut self, now: Instant, timing: &Timing) {
         let seats = self.mirror().seats();
         let alone = seats.voters.len() == 1 && seats.outgoing.is_empty();
+        let nodes = seats.voters.len() + seats.learners.len();
         let Some(reign) = &mut self.reign else { return };
-        if let Some(name) = reign.rounds.begin(now, timing) {
+        if let Some(name) = reign.rounds.begin(now, timing, nodes) {
             // The library speaks to all for it, unless it is its own majority.
             if !alone {
                 reign.spoke = now;

@@ -1,13 +1,18 @@
 //! Quorum rounds: whether this node still commands, asked of a majority after somebody wanted to know.
 //!
-//! All askings that come while a round is under way share the next one, and rounds are paced: so the cost does not grow
-//! with the number of those who ask. A round that is not answered in time, or meets the end of the reign, answers
+//! All askings that come while a round is under way share the next one, and rounds are paced, the more nodes the slower, for
+//! each is spoken to: so the cost does not grow with the number of those who ask. Some of them wait with a range that stands still,
+//! so the pace is no slower than that. A round that is not answered in time, or meets the end of the reign, answers
 //! "again": the library forgets such rounds without a word.
 
 use std::mem;
+use std::time::Duration;
 
 use super::Effect;
 use crate::types::{Instant, Timing};
+
+/// Between two rounds at least, for each node of the mesh: what it costs to speak to one and to be answered, many times over.
+const FOR_EACH: Duration = Duration::from_micros(50);
 
 /// The askings of one reign.
 #[derive(Default)]
@@ -19,6 +24,8 @@ pub(super) struct Rounds {
     /// What the next one is for.
     waiting: Vec<u64>,
     begun: Option<Instant>,
+    /// How many nodes are spoken to.
+    nodes: u32,
     /// Up to where the log must be applied before the round counts, once a majority has answered.
     confirmed: Option<u64>,
 }
@@ -37,8 +44,9 @@ impl Rounds {
         self.waiting.push(ask);
     }
 
-    /// Begins a round if one is due: its name, for the library.
-    pub(super) fn begin(&mut self, now: Instant, timing: &Timing) -> Option<Vec<u8>> {
+    /// Begins a round if one is due, which speaks to so many nodes: its name, for the library.
+    pub(super) fn begin(&mut self, now: Instant, timing: &Timing, nodes: usize) -> Option<Vec<u8>> {
+        self.nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
         if !self.current.is_empty() || self.waiting.is_empty() || self.next_begin(timing).is_some_and(|due| now < due) {
             return None;
         }
@@ -89,7 +97,7 @@ impl Rounds {
     }
 
     fn next_begin(&self, timing: &Timing) -> Option<Instant> {
-        self.begun.map(|begun| begun + timing.beat() / 2)
+        self.begun.map(|begun| begun + timing.beat() / 32 + FOR_EACH * self.nodes)
     }
 
     fn expires(&self, timing: &Timing) -> Option<Instant> {

@@ -127,9 +127,9 @@ impl Giving {
     }
 }
 
-/// T/20: between two rounds that are hurried.
+/// T/160: between two rounds that are hurried. Ranges of sole holders stand still meanwhile.
 fn pace(timing: &Timing) -> Duration {
-    timing.beat() / 4
+    timing.beat() / 32
 }
 
 /// T: a round that takes longer is taken for lost.

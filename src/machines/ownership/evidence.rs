@@ -133,6 +133,16 @@ impl Evidence {
         self.parking.get(&range).filter(|order| order.epoch == epoch).map(|order| order.to)
     }
 
+    /// By when heads will have parked that were told to so lately that the others wait for them; none if all have.
+    pub fn parked_by(&self, now: Instant, dictionary: &Dictionary, patience: Duration) -> Option<Instant> {
+        let waits = |(range, order): (&RangeId, &Parking)| {
+            let chain = dictionary.chain(*range);
+            let is_due = order.epoch == chain.epoch && !self.has_parked(*range, chain);
+            is_due.then_some(order.since + patience).filter(|by| now < *by)
+        };
+        self.parking.iter().filter_map(waits).max()
+    }
+
     /// How many heads are parked, or told to be.
     pub fn parking_count(&self) -> usize {
         self.parking.len()

@@ -138,6 +138,17 @@ struct Target {
 }
 
 impl Target {
+    /// Takes note of where ranges have come to: who has left one was there before, but is a stranger if it comes back.
+    fn follow(&mut self, dictionary: &Dictionary) {
+        if self.version == dictionary.version {
+            return;
+        }
+        self.version = dictionary.version;
+        for ((_, chain), from) in dictionary.ranges().zip(&mut self.from) {
+            from.retain(|node| chain.holders.iter().any(|holder| holder.node == *node));
+        }
+    }
+
     /// Whether nobody holds a range who neither held it when this was planned nor is to hold it.
     fn is_approached(&self, dictionary: &Dictionary) -> bool {
         let is_expected =
@@ -260,14 +271,14 @@ impl Reign {
         }
     }
 
-    /// Who should hold what. It is planned anew from where things lie, but for a drain: its plan is kept as long as the same
-    /// drones are there and all goes its way, so that what was foretold of it is what is done.
+    /// Who should hold what. The plan is kept as long as the same drones are there and all goes its way: what was foretold of a
+    /// drain is what is done, and to plan takes long enough for a head that has parked to wait for it. Else it is planned anew
+    /// from where things lie.
     fn plan(&mut self, now: Instant, dictionary: &Dictionary) {
         let of = (self.able(now, dictionary, None), dictionary.settings.factor, self.resting.nodes());
         let is_same = self.target.of.as_ref() == Some(&of);
-        let is_kept = || dictionary.leavers().next().is_some() && self.target.is_approached(dictionary);
-        if is_same && (self.target.version == dictionary.version || is_kept()) {
-            self.target.version = dictionary.version;
+        if is_same && (self.target.version == dictionary.version || self.target.is_approached(dictionary)) {
+            self.target.follow(dictionary);
             return;
         }
         let plan = self.targets(dictionary, &of.0);
@@ -340,19 +351,26 @@ impl Reign {
         self.tell_waiting(dictionary, &needs, effects);
         let beat = dictionary.settings.timing.beat();
         self.ask_to_vouch(now, &needs, beat, numbers, effects);
-        let is_round = now >= self.next_round;
+        let is_free = self.chains.is_free(now, dictionary.version);
+        // A head that parks while something is under way would wait for that, too.
+        let is_round = is_free && now >= self.next_round;
         let mut goes_on = self.order_to_park(now, &needs, is_round, beat, effects);
-        if !is_round && !needs.is_empty() {
-            self.review_at = Some(self.review_at.map_or(self.next_round, |known| known.min(self.next_round)));
+        // One command lets all heads go that were told together, and nothing that can wait delays it.
+        let parked_by = self.evidence.parked_by(now, dictionary, beat / 32);
+        let proposes =
+            is_free && (is_round && parked_by.is_none() || needs.is_pressing(dictionary, parked_by.is_none()));
+        let again = [self.next_round, self.chains.not_before].into_iter().filter(|at| now < *at);
+        if let Some(at) = parked_by.into_iter().chain(again).min().filter(|_| !needs.is_empty()) {
+            self.review_at = Some(self.review_at.map_or(at, |known| known.min(at)));
         }
-        if (is_round || needs.is_pressing(dictionary)) && self.chains.is_free(now, dictionary.version) {
+        if proposes {
             let changes = self.choose(now, dictionary, needs);
             if !changes.is_empty() {
                 self.chains.propose(now, numbers, Command::SetChains(changes), effects);
                 goes_on = true;
             }
         }
-        if goes_on {
+        if is_round && goes_on {
             self.next_round = now + beat / 2;
         }
     }
@@ -524,12 +542,14 @@ impl Reign {
 }
 
 impl Needs {
-    /// Whether somebody waits for one of these changes: for a copy, for a member that is lost, or for a head that has parked.
-    /// Other steps are gathered for half a beat, for each version costs every node a write to its disk and a look at all ranges.
-    fn is_pressing(&self, dictionary: &Dictionary) -> bool {
+    /// Whether somebody waits for one of these changes: for a copy, for a member that is lost, or for a head that has parked,
+    /// with all others that were told to. Other steps are gathered for half a beat, for each version costs every node a write to
+    /// its disk and a look at all ranges.
+    fn is_pressing(&self, dictionary: &Dictionary, all_parked: bool) -> bool {
         let lacks = |change: &SetChain| dictionary.is_short(dictionary.chain(change.range));
+        let hands_over = |change: &SetChain| matches!(change.cause, Cause::HandedOver { .. });
         let presses = |(urgency, change): &(Urgency, SetChain)| {
-            *urgency < Urgency::Progress || matches!(change.cause, Cause::HandedOver { .. }) || lacks(change)
+            *urgency < Urgency::Progress || all_parked && hands_over(change) || lacks(change)
         };
         self.changes.iter().any(presses) || self.joins.iter().any(|join| lacks(&join.change))
     }

@@ -354,6 +354,124 @@ fn what_moves_is_streamed_within_its_budget_and_what_is_lacking_sooner() {
     assert!((2_000..3_000).contains(&moves) && (1_000..1_500).contains(&lacks), "{moves} ms and {lacks} ms");
 }
 
+/// A chain of two, each with a hundred keys of a hundred bytes, of a store that sends little at a time.
+fn two_with_a_hundred_keys() -> World {
+    let limits = Limits { chunk_bytes: 500, dirty_bytes: 20_000, moving: Some(10_000), ..Limits::default() };
+    let mut world = World::with_limits(3, 2, limits);
+    world.adopt_all();
+    world.join(B);
+    world.promote(B);
+    world.advance(600);
+    world.lease_all();
+    (0..100).for_each(|n| drop(world.at_once(A, &format!("SET k{n} {}", "x".repeat(100)))));
+    world
+}
+
+/// How many milliseconds it takes a joiner to catch up, and how many keys and writes it was sent for that.
+fn catch_up(world: &mut World, joiner: NodeId, source: NodeId) -> (u128, u64, u64) {
+    let node = world.nodes.get_mut(&source).expect("the source");
+    node.caught_up.clear();
+    let before = node.store.transfers();
+    world.commit_join(joiner);
+    world.adopt_all();
+    let begun = world.now.instant;
+    while world.nodes[&source].caught_up.is_empty() {
+        world.advance(10);
+        world.deliver();
+    }
+    world.equal(&[source, joiner]);
+    let after = world.nodes[&source].store.transfers();
+    let keys = after.entries_streamed - before.entries_streamed;
+    (world.now.instant.since(begun).as_millis(), keys, after.writes_repaired - before.writes_repaired)
+}
+
+#[test]
+fn a_joiner_with_nothing_is_streamed_within_the_budget_though_all_writes_are_still_known() {
+    let mut world = two_with_a_hundred_keys();
+    let (took, keys, writes) = catch_up(&mut world, C, B);
+    assert_eq!((keys, writes), (100, 0));
+    assert!((2_000..3_000).contains(&took), "{took} ms");
+}
+
+#[test]
+fn what_a_member_missed_is_sent_within_the_budget_too_or_a_whole_copy_if_that_is_less() {
+    let away = |writes: u64, keys: u64| {
+        let mut world = two_with_a_hundred_keys();
+        world.break_link(A, B);
+        world.serving(&[A]);
+        world.adopt_all();
+        world.advance(600);
+        for n in 0..writes {
+            world.lease(A);
+            world.at_once(A, &format!("SET k{} {}", n % keys, "y".repeat(100)));
+        }
+        world.mend_link(A, B);
+        catch_up(&mut world, B, A)
+    };
+    let (took, keys, writes) = away(30, 30);
+    assert_eq!((keys, writes), (0, 30));
+    // A copy is lacking, so it is twice the budget.
+    assert!((250..500).contains(&took), "{took} ms");
+    let (_, keys, writes) = away(200, 3);
+    assert_eq!((keys, writes), (100, 0));
+    // So little goes at once.
+    let (took, keys, writes) = away(2, 2);
+    assert_eq!((keys, writes), (0, 2));
+    assert!(took <= 10, "{took} ms");
+}
+
+/// The same while clients write, every ten milliseconds. How often a copy was streamed, and how much the joiner lacked in the end.
+fn catch_up_under_load(world: &mut World, joiner: NodeId, source: NodeId, write: &str) -> (u64, u64) {
+    world.nodes.get_mut(&source).expect("the source").caught_up.clear();
+    let before = world.nodes[&source].store.transfers().streamings;
+    world.commit_join(joiner);
+    world.adopt_all();
+    for _ in 0..2_000 {
+        if !world.nodes[&source].caught_up.is_empty() {
+            let lacks = world.see(source).applied.sequence.0 - world.see(joiner).applied.sequence.0;
+            return (world.nodes[&source].store.transfers().streamings - before, lacks);
+        }
+        world.lease_all();
+        world.ask(A, write);
+        world.advance(10);
+        world.deliver();
+    }
+    panic!(
+        "not within twenty seconds: {:?} {:?} {:?} {write:.20}",
+        world.see(joiner),
+        world.see(source),
+        world.nodes[&source].store.transfers()
+    );
+}
+
+#[test]
+fn what_is_written_while_a_copy_is_streamed_does_not_wait_for_a_turn_behind_it() {
+    // One such write is more than a batch, and all keys together are hardly more.
+    let mut world = two_with_a_hundred_keys();
+    let write = format!("SET k1 {}", "z".repeat(2_000));
+    let (streamings, lacks) = catch_up_under_load(&mut world, C, B, &write);
+    assert!(streamings == 1 && lacks <= 2, "streamed {streamings} times, {lacks} writes are missing");
+}
+
+#[test]
+fn the_source_is_bound_when_little_is_missing_however_much_is_written_meanwhile() {
+    for size in [10, 100, 1_000] {
+        let mut world = two_with_a_hundred_keys();
+        world.break_link(A, B);
+        world.serving(&[A]);
+        world.adopt_all();
+        world.advance(600);
+        for n in 0..30 {
+            world.lease(A);
+            world.at_once(A, &format!("SET k{n} {}", "y".repeat(100)));
+        }
+        world.mend_link(A, B);
+        let write = format!("SET k1 {}", "z".repeat(size));
+        let (_, lacks) = catch_up_under_load(&mut world, B, A, &write);
+        assert!(lacks <= 3, "{lacks} writes of {size} bytes are missing");
+    }
+}
+
 #[test]
 fn clients_of_a_range_that_waits_for_its_turn_do_not_wait_with_it() {
     let limits = Limits { chunk_bytes: 500, moving: Some(10), ..Limits::default() };

@@ -48,7 +48,7 @@ fn the_commander_grants_what_was_asked_before_the_round_began() {
     let first = rounds(&effects);
     assert_eq!(first.len(), 1, "its own lease does not wait for a beat");
     let mut before = node.hear(TWO, beacon(1));
-    assert_eq!(rounds(&before), [0u64; 0], "a second hurried round waits a twentieth of T");
+    assert_eq!(rounds(&before), [0u64; 0], "a second hurried round waits a little");
     before = node.step(confirmed(first[0], 1));
     assert_eq!(grants(&before), [], "two asked after the round began");
     assert!(leases(&before).expect("its own").commander.is_some());

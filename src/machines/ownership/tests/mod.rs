@@ -10,9 +10,10 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::machines::ownership::evidence::{Evidence, Life};
 use crate::messages::events::EventKind;
-use crate::messages::ownership::{Candidate, Chain, Command, JoinAnswer, Order, Role, Standing};
-use crate::types::{NodeId, RangeId};
+use crate::messages::ownership::{Candidate, Chain, Command, Holder, JoinAnswer, Order, Role, Standing};
+use crate::types::{Instant, NodeId, RangeId};
 
 use world::{RANGES, World, candidate};
 
@@ -169,6 +170,24 @@ fn a_parked_head_is_let_go_when_what_it_waits_for_takes_its_time() {
     world.park(head, range, epoch);
     world.run(Duration::from_secs(1));
     assert!(world.dictionary.chain(range).epoch > epoch, "it stays parked until a later epoch");
+}
+
+#[test]
+fn heads_that_were_told_to_park_together_wait_for_each_other_but_not_for_long() {
+    let dictionary = World::grown(2, 1).dictionary;
+    let (now, ms) = (Instant(0), Duration::from_millis(1));
+    let ranges = [RangeId(0), RangeId(1)].map(|range| (range, dictionary.chain(range)));
+    let mut evidence = Evidence::default();
+    for (range, chain) in ranges {
+        assert!(evidence.order_park(now, range, chain.epoch, NodeId(9), ms));
+    }
+    let waits = |evidence: &Evidence, at| evidence.parked_by(now + ms * at, &dictionary, ms * 3);
+    for (range, chain) in ranges {
+        assert_eq!((waits(&evidence, 1), waits(&evidence, 3)), (Some(now + ms * 3), None));
+        let Holder { node, incarnation, .. } = chain.holders[0];
+        assert!(evidence.on_parked(range, chain.epoch, Life { node, incarnation }));
+    }
+    assert_eq!(waits(&evidence, 1), None);
 }
 
 #[test]
