@@ -16,6 +16,7 @@ mod contract;
 mod drain;
 mod errands;
 mod evidence;
+mod plan;
 mod reign;
 mod rest;
 mod roster;

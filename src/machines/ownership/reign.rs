@@ -6,21 +6,18 @@
 //! twice and a proposal of unknown outcome is simply looked at again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::machines::dictionary::Dictionary;
 use crate::machines::election::{Proposed, Published};
-use crate::machines::placement::{self, Drone, PlacementInput, Present};
+use crate::machines::placement::Drone;
 use crate::messages::events::{Event, EventKind};
-use crate::messages::ownership::{
-    Applied, Cause, Chain, Command, Former, Holder, HolderState, Member, OwnershipMessage, SetChain,
-};
+use crate::messages::ownership::{Applied, Cause, Command, OwnershipMessage, SetChain};
 use crate::types::{Epoch, Instant, NodeId, RangeId, Term, Version};
 
 use super::Effect;
-use super::drain::{may_leave, moves};
 use super::evidence::{Evidence, Life};
+use super::plan::Target;
 use super::rest::Resting;
 use super::roster::{Asker, Desk};
 use super::steps::{Need, Urgency, View, Why};
@@ -60,7 +57,7 @@ pub(super) struct Reign {
     pub resting: Resting,
     nodes: Lane,
     chains: Lane,
-    target: Target,
+    pub(super) target: Target,
     pace: Pace,
     /// Steps that nobody waits for are taken together, from here on.
     next_round: Instant,
@@ -123,40 +120,6 @@ impl Pace {
             self.next = next + step;
         }
         may
-    }
-}
-
-/// The plan, and what it was made from.
-#[derive(Debug, Default)]
-struct Target {
-    /// Who may hold ranges, how many holders each has, and who rests.
-    of: Option<(Vec<Drone>, u8, Vec<NodeId>)>,
-    version: Version,
-    /// Who held each range then.
-    from: Vec<Vec<NodeId>>,
-    plan: Vec<Vec<NodeId>>,
-}
-
-impl Target {
-    /// Takes note of where ranges have come to: who has left one was there before, but is a stranger if it comes back.
-    fn follow(&mut self, dictionary: &Dictionary) {
-        if self.version == dictionary.version {
-            return;
-        }
-        self.version = dictionary.version;
-        for ((_, chain), from) in dictionary.ranges().zip(&mut self.from) {
-            from.retain(|node| chain.holders.iter().any(|holder| holder.node == *node));
-        }
-    }
-
-    /// Whether nobody holds a range who neither held it when this was planned nor is to hold it.
-    fn is_approached(&self, dictionary: &Dictionary) -> bool {
-        let is_expected =
-            |range: usize, node: &NodeId| self.from[range].contains(node) || self.plan[range].contains(node);
-        dictionary.chains.len() == self.from.len()
-            && dictionary
-                .ranges()
-                .all(|(range, chain)| chain.holders.iter().all(|holder| is_expected(range.0.into(), &holder.node)))
     }
 }
 
@@ -271,77 +234,9 @@ impl Reign {
         }
     }
 
-    /// Who should hold what. The plan is kept as long as the same drones are there and all goes its way: what was foretold of a
-    /// drain is what is done, and to plan takes long enough for a head that has parked to wait for it. Else it is planned anew
-    /// from where things lie.
-    fn plan(&mut self, now: Instant, dictionary: &Dictionary) {
-        let of = (self.able(now, dictionary, None), dictionary.settings.factor, self.resting.nodes());
-        let is_same = self.target.of.as_ref() == Some(&of);
-        if is_same && (self.target.version == dictionary.version || self.target.is_approached(dictionary)) {
-            self.target.follow(dictionary);
-            return;
-        }
-        let plan = self.targets(dictionary, &of.0);
-        let holders = |(_, chain): (RangeId, &Arc<Chain>)| chain.holders.iter().map(|holder| holder.node).collect();
-        let from = dictionary.ranges().map(holders).collect();
-        self.target = Target { of: Some(of), version: dictionary.version, from, plan };
-    }
-
-    /// Who may hold ranges: who is heard, and who may soon be back and keeps its place. Not who is to leave, be it `leaver` or
-    /// by the roster, unless nobody else is there.
-    fn able(&self, now: Instant, dictionary: &Dictionary, leaver: Option<NodeId>) -> Vec<Drone> {
-        let is_there = |member: &&Member| {
-            self.watch.can_be_given(dictionary, member)
-                || self.watch.may_return(now, dictionary, member.node.id)
-                || self.resting.contains(member.node.id)
-        };
-        let leaves = |member: &&Member| member.drains || leaver == Some(member.node.id);
-        let (leaving, staying): (Vec<&Member>, Vec<&Member>) = dictionary.drones().filter(is_there).partition(leaves);
-        let able = if staying.is_empty() { leaving } else { staying };
-        let drone = |it: &Member| Drone { node: it.node.id, weight: it.weight(), zone: it.zone().to_owned() };
-        able.into_iter().map(drone).collect()
-    }
-
-    /// Who of these should hold each range, head first.
-    fn targets(&self, dictionary: &Dictionary, drones: &[Drone]) -> Vec<Vec<NodeId>> {
-        let present = |(range, chain): (RangeId, &Arc<Chain>)| {
-            let mut present = present(dictionary, chain);
-            // Who keeps its place, or is back and has not joined again, counts as there, or the plan would fill it.
-            let keeps = |copy: &&Former| {
-                !dictionary.is_dead(copy.node, copy.incarnation) && drones.iter().any(|drone| drone.node == copy.node)
-            };
-            let missing = usize::from(dictionary.settings.factor).saturating_sub(present.holders.len());
-            present.holders.extend(chain.former.iter().filter(keeps).map(|copy| copy.node).take(missing));
-            // A hand-over under way counts as done, or the next plan might choose other ranges for the same end.
-            if let Some(next) = self.evidence.next_head(range, chain.epoch) {
-                present.holders.sort_by_key(|node| *node != next);
-            }
-            present
-        };
-        let present = dictionary.ranges().map(present).collect();
-        let factor = usize::from(dictionary.settings.factor);
-        let mut plan = placement::plan(&PlacementInput { drones: drones.to_vec(), factor, present });
-        // Who rests keeps its place, and holds nothing meanwhile.
-        plan.iter_mut().for_each(|wanted| wanted.retain(|node| !self.resting.contains(*node)));
-        plan
-    }
-
     /// An operator wants something of a node.
     pub fn want(&mut self, asker: Asker, node: NodeId, want: Want, published: &Published) {
         self.desk.want(asker, (node, want), published, &self.watch);
-    }
-
-    /// What would be done if this node were drained, or is yet to be done, for people.
-    pub fn preview(
-        &self,
-        now: Instant,
-        dictionary: &Dictionary,
-        leaver: Option<NodeId>,
-    ) -> Result<Vec<String>, String> {
-        let Some(leaver) = leaver else { return Ok(moves(dictionary, &self.target.plan)) };
-        let member = dictionary.member(leaver).ok_or_else(|| format!("no node {leaver} is on the roster"))?;
-        may_leave(member, dictionary, &self.watch)?;
-        Ok(moves(dictionary, &self.targets(dictionary, &self.able(now, dictionary, Some(leaver)))))
     }
 
     fn review_ranges(&mut self, now: Instant, dictionary: &Dictionary, numbers: &mut u64, effects: &mut Vec<Effect>) {
@@ -376,8 +271,8 @@ impl Reign {
     }
 
     fn gather(&mut self, now: Instant, dictionary: &Dictionary) -> Needs {
-        let able = self.target.of.as_ref().map_or(&[][..], |(able, ..)| able);
-        let able: Vec<Drone> = able.iter().filter(|drone| !self.resting.contains(drone.node)).cloned().collect();
+        let able: Vec<Drone> =
+            self.target.able().iter().filter(|drone| !self.resting.contains(drone.node)).cloned().collect();
         let (watch, evidence, target) = (&self.watch, &self.evidence, &self.target.plan);
         let view = View { now, dictionary, watch, evidence, target, able: &able };
         let mut needs = Needs::default();
@@ -590,16 +485,6 @@ impl Lane {
             self.end(now, &Proposed::Unknown, pause);
         }
     }
-}
-
-/// Where a range lies, for placement. Who is Leaving is on its way out, unless nobody better is left.
-fn present(dictionary: &Dictionary, chain: &Chain) -> Present {
-    let alive = chain.holders.iter().filter(|holder| !dictionary.is_dead(holder.node, holder.incarnation));
-    let (leaving, staying): (Vec<&Holder>, Vec<&Holder>) =
-        alive.partition(|holder| holder.state == HolderState::Leaving);
-    let former = chain.former.iter().filter(|copy| !dictionary.is_dead(copy.node, copy.incarnation));
-    let traces = leaving.iter().map(|holder| holder.node).chain(former.map(|copy| copy.node));
-    Present { holders: staying.iter().map(|holder| holder.node).collect(), traces: traces.collect() }
 }
 
 /// What is waited for, in words; none for what ends by itself.

@@ -2,7 +2,7 @@
 
 mod drain;
 mod large;
-mod world;
+pub(in crate::machines::ownership) mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
