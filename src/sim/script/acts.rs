@@ -46,9 +46,14 @@ pub(super) fn mesh(arguments: &mut Arguments) -> Result<World, Box<dyn Error>> {
     Ok(World::new(arguments.number("seed", 1)?, settings))
 }
 
-/// Adds places and starts what the arguments say. How many nodes should come to be a mesh, if it is to be waited for.
-pub(super) fn start_mesh(world: &mut World, arguments: &mut Arguments) -> Result<Option<usize>, Box<dyn Error>> {
-    let nodes: usize = arguments.number("nodes", 3)?;
+/// Adds places and starts what the arguments say, without the last ones, which come later. How many nodes should come to be
+/// a mesh, if it is to be waited for.
+pub(super) fn start_mesh(
+    world: &mut World,
+    arguments: &mut Arguments,
+    later: usize,
+) -> Result<Option<usize>, Box<dyn Error>> {
+    let nodes = arguments.number("nodes", 3usize)?.saturating_sub(later);
     let witnesses: usize = arguments.number("witness", 0)?;
     let workers = arguments.number("workers", 1)?;
     let start = arguments.key("start").unwrap_or("founder".into());
@@ -83,6 +88,27 @@ pub(super) fn start_mesh(world: &mut World, arguments: &mut Arguments) -> Result
         other => return Err(format!("start={other}: founder, together or none").into()),
     }
     Ok(arguments.key("wait").is_none_or(|wait| wait != "no").then_some(nodes))
+}
+
+/// Adds a drone that weighs next to nothing. It comes when all ranges have their places, so that it holds none.
+pub(super) fn add_bare(world: &mut World) -> Host {
+    let first = &world.places[0];
+    let join = vec![format!("{}:16234", first.name)];
+    let host = world.add_place(Spec { weight: 1, join, found: false, ..first.spec.clone() });
+    world.start(host);
+    host
+}
+
+/// Has the commander hand over to a node, and waits until that commands.
+pub(super) fn instate(world: &mut World, host: Host) -> Result<(), Box<dyn Error>> {
+    let to = node(world, &world.places[host.0].name)?;
+    let commander = world.commander().ok_or("nobody commands")?.host;
+    let ask = world.order(commander, Order::StepDown { to: Some(to) }, PATIENCE);
+    let answer = told(world, ask);
+    match world.until(PATIENCE, |world| world.commander().is_some_and(|it| it.host == host)) {
+        true => Ok(()),
+        false => Err(format!("{} does not take over: {answer}", world.places[host.0].name).into()),
+    }
 }
 
 /// Does what a line says.

@@ -104,4 +104,34 @@ mod tests {
         assert_eq!(say("until n1 proposes lost of paint within=2s").map(|_| ()), Ok(()));
         assert_eq!(say("expect chain paint \"n1 - n2\""), Ok("ok".into()), "nobody has agreed to it yet");
     }
+
+    #[test]
+    fn nodes_are_named_by_the_part_they_play() {
+        let mut story = ByHand::default();
+        let mut say = |line: &str| story.say(line).output;
+        assert!(say("cast paint").is_err_and(|why| why.contains("begins with `mesh`")));
+        assert!(say("mesh nodes=5 copies=2 commander=bare").is_ok_and(|text| text.contains("served: 16 of 16 ranges")));
+        assert!(say("kill A").is_err_and(|why| why.contains("nobody plays that part")));
+        let cast = say("cast paint").unwrap();
+        let names: Vec<&str> = cast.split(", ").map(|part| part.split_once(": ").unwrap().1).collect();
+        assert_eq!(names.len(), 5, "{cast}");
+        assert!(names[2] < names[3], "who does not hold it comes in the order of the numbers: {cast}");
+        assert_eq!(names[4], "n5", "who commands holds nothing: {cast}");
+        assert_eq!(say("expect E empty").and(say("expect commander E")), Ok("ok".into()));
+        assert_eq!(say("expect chain paint \"A - B\"").and(say("expect C knows paint \"A - B\"")), Ok("ok".into()));
+        assert_eq!(say("A: set paint A"), Ok("A: OK".into()));
+        assert_eq!(say("C: get paint"), Ok("C: A".into()), "what a client says is left as it is");
+        say("C: [later] get paint").and(say("advance 1s")).unwrap();
+        assert_eq!(say("answers"), Ok(format!("{}: get paint -> A", names[2])));
+        say("restart A disk=lost").unwrap();
+        assert!(say("until Ab up").is_ok_and(|text| text.contains(&format!("{}b: on the roster", names[0]))));
+        say("until whole").and(say("kill C")).unwrap();
+        assert_eq!(say("verify paint at=B").map(|text| text.contains("the same")), Ok(true));
+        assert_eq!(
+            say("cast paint").unwrap().split(", ").count(),
+            4,
+            "who does not run and holds nothing plays no part"
+        );
+        assert!(say("expect E silent").is_err_and(|why| why.contains("nobody plays that part")));
+    }
 }

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 /// [`CONDITIONS`].
 pub const COMMANDS: &[(&str, &str)] = &[
     (
-        "mesh nodes=3 [copies=1] [min_copies=1] [mode=command] [parts=small] [ranges=16] [voters=5] [witness=1] [timeout=500ms] [workers=1] [expiry=15min] [give_up=never] [seed=1] [start=founder]",
-        "a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none; with `parts=small` keys are streamed byte by byte, and one recent write is kept",
+        "mesh nodes=3 [copies=1] [min_copies=1] [mode=command] [parts=small] [ranges=16] [voters=5] [witness=1] [timeout=500ms] [workers=1] [expiry=15min] [give_up=never] [seed=1] [start=founder] [commander=bare]",
+        "a mesh, and waits until it is settled; `start=together` starts all at once, `start=none` none; with `parts=small` keys are streamed byte by byte, and one recent write is kept; with `commander=bare` the last node, which has to be one that votes, commands and weighs so little that it holds no range",
     ),
     ("new n4 [join=n2] [role=witness] [weight=100] [zone=a]", "a place more, and a process there"),
     (
@@ -53,6 +53,10 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("hello n1 n2", "what HELLO says there"),
     ("rumour n3 n2 [times=1]", "n3 tells the commander that it does not hear n2"),
     ("lines", "everything that happened since the last `lines`; for the one who writes a story, too long to keep"),
+    (
+        "cast KEY",
+        "names nodes by the part they play: A is the head of the key's chain, B the next holder, and so on; the letters behind them are the others that run, in the order of their numbers. From then on they stand wherever a node is named, as in `kill A`, `until chain KEY \"B - C\"`, `B: get KEY` (but not in clients' commands themselves), until the next `cast`; `Ab` is to A as n2b to n2",
+    ),
     ("head KEY, show ...", "see `shows`"),
 ];
 

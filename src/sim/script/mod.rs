@@ -8,6 +8,7 @@
 
 mod acts;
 mod by_hand;
+mod cast;
 mod conditions;
 pub mod help;
 mod shows;
@@ -27,11 +28,14 @@ use super::network::Host;
 use super::trace::Keep;
 use super::world::{Asker, Told, World, words};
 use crate::messages::client::Reply;
+use cast::Cast;
 use conditions::Condition;
 use summary::Summary;
 
 /// How long a story waits for what it does not say how long to wait for.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+const NO_MESH: &str = "no mesh yet: a story begins with `mesh`";
 
 pub use by_hand::ByHand;
 
@@ -45,6 +49,7 @@ pub struct Story {
     remembered: Summary,
     remembered_at: Time,
     asked: BTreeMap<u64, String>,
+    cast: Cast,
     /// How much of what happens is kept for whoever tells it.
     keep: Keep,
 }
@@ -81,8 +86,11 @@ impl goldenscript::Runner for Story {
 
     fn run(&mut self, command: &Command, context: &Context) -> Answer {
         let mut output = match &context.prefix {
-            Some(node) => self.on_client(node, command, context.tags.contains("later"))?,
-            None => self.act(command)?,
+            Some(node) => {
+                let node = self.cast.node(node)?;
+                self.on_client(&node, command, context.tags.contains("later"))?
+            }
+            None => self.act(&self.cast.named(command)?)?,
         };
         if let Some(world) = &self.world {
             if let Some(violation) = world.checkers.violation() {
@@ -126,6 +134,7 @@ impl Story {
                 String::new()
             }
             "answers" => self.answers()?,
+            "cast" => self.cast.bind(self.world.as_ref().ok_or(NO_MESH)?, arguments)?,
             "lines" => {
                 self.world()?.trace.keep(Keep::All);
                 self.world()?.trace.take().iter().map(|line| format!("{line}\n")).collect()
@@ -142,17 +151,28 @@ impl Story {
     }
 
     fn world(&mut self) -> Result<&mut World, Box<dyn Error>> {
-        self.world.as_mut().ok_or_else(|| "no mesh yet: a story begins with `mesh`".into())
+        self.world.as_mut().ok_or_else(|| NO_MESH.into())
     }
 
     fn mesh(&mut self, arguments: &mut Arguments) -> Answer {
+        let bare = match arguments.key("commander").as_deref() {
+            None => false,
+            Some("bare") => true,
+            Some(other) => return Err(format!("commander={other}: bare").into()),
+        };
         let mut world = acts::mesh(arguments)?;
         world.trace.keep(self.keep);
-        let waits = acts::start_mesh(&mut world, arguments)?;
-        if let Some(nodes) = waits {
-            let settled = conditions::parse(&["settled".into(), nodes.to_string()])?;
-            if !world.until(PATIENCE, |world| settled.holds(world, &Summary::default())) {
-                return Err(format!("the mesh does not settle: {}", Summary::of(&world).told()).into());
+        let waits = acts::start_mesh(&mut world, arguments, usize::from(bare))?;
+        match (waits, bare) {
+            (None, false) => {}
+            (None, true) => return Err("commander=bare: such a mesh is waited for".into()),
+            (Some(nodes), false) => settle(&mut world, nodes)?,
+            (Some(nodes), true) => {
+                settle(&mut world, nodes)?;
+                let last = acts::add_bare(&mut world);
+                settle(&mut world, nodes + 1)?;
+                acts::instate(&mut world, last)?;
+                settle(&mut world, nodes + 1)?;
             }
         }
         self.world = Some(world);
@@ -196,7 +216,7 @@ impl Story {
     }
 
     fn on_client(&mut self, node: &str, command: &Command, later: bool) -> Answer {
-        let world = self.world.as_mut().ok_or("no mesh yet")?;
+        let world = self.world.as_mut().ok_or(NO_MESH)?;
         let host = place(world, node)?;
         let said: Vec<String> = std::iter::once(command.name.clone())
             .chain(command.args.iter().map(|argument| match argument {
@@ -249,7 +269,7 @@ impl Story {
 
     fn answers(&mut self) -> Answer {
         let mut output = String::new();
-        let world = self.world.as_mut().ok_or("no mesh yet")?;
+        let world = self.world.as_mut().ok_or(NO_MESH)?;
         self.asked.retain(|ask, line| match world.told(*ask) {
             Some((_, told)) => {
                 let _ = writeln!(output, "{line} -> {}", world.named(&told_words(&told)));
@@ -261,6 +281,14 @@ impl Story {
             writeln!(output, "{line} -> no answer yet")?;
         }
         Ok(output)
+    }
+}
+
+fn settle(world: &mut World, nodes: usize) -> Result<(), Box<dyn Error>> {
+    let settled = conditions::parse(&["settled".into(), nodes.to_string()])?;
+    match world.until(PATIENCE, |world| settled.holds(world, &Summary::default())) {
+        true => Ok(()),
+        false => Err(format!("the mesh does not settle: {}", Summary::of(world).told()).into()),
     }
 }
 

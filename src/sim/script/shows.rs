@@ -119,7 +119,10 @@ pub(super) fn verification(verification: &Verification) -> String {
     lines.join("\n")
 }
 
-fn chain_of<'a>(world: &'a World, arguments: &mut Arguments) -> Result<(RangeId, &'a Chain), Box<dyn Error>> {
+pub(super) fn chain_of<'a>(
+    world: &'a World,
+    arguments: &mut Arguments,
+) -> Result<(RangeId, &'a Chain), Box<dyn Error>> {
     let key = arguments.word().ok_or("of which key?")?;
     let dictionary = world.newest_dictionary().ok_or("nothing is agreed yet")?;
     let range = RangeId::of_key(key.as_bytes(), dictionary.chains.len());
