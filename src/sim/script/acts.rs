@@ -275,13 +275,20 @@ fn between_two(world: &mut World, name: &str, arguments: &mut Arguments) -> Resu
         Some(other) => return Err(format!("lane={other}: control, data or bulk").into()),
     };
     let (from, to) = (arguments.word().ok_or("from whom?")?, arguments.word().ok_or("to whom?")?);
-    let (from, to) = (place(world, &from)?, place(world, &to)?);
-    match name {
-        "hold" => world.hold(from, to, lane),
-        "release" => world.let_go(from, to),
-        _ => world.reset(from, to),
+    let (from, to) = (one_or_all(world, &from)?, one_or_all(world, &to)?);
+    for (from, to) in from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))).filter(|(from, to)| from != to)
+    {
+        match name {
+            "hold" => world.hold(from, to, lane),
+            "release" => world.let_go(from, to),
+            _ => world.reset(from, to),
+        }
     }
     Ok(())
+}
+
+fn one_or_all(world: &World, name: &str) -> Result<Vec<Host>, Box<dyn Error>> {
+    if name == "all" { Ok(world.hosts().collect()) } else { Ok(vec![place(world, name)?]) }
 }
 
 fn weather(world: &mut World, arguments: &mut Arguments) -> Result<(), Box<dyn Error>> {

@@ -123,6 +123,11 @@ mod tests {
         assert_eq!(say("C: get paint"), Ok("C: A".into()), "what a client says is left as it is");
         say("C: [later] get paint").and(say("advance 1s")).unwrap();
         assert_eq!(say("answers"), Ok(format!("{}: get paint -> A", names[2])));
+        say("hold all A").unwrap();
+        say("C: [later] get paint").and(say("advance 100ms")).unwrap();
+        assert_eq!(say("answers"), Ok(format!("{}: get paint -> no answer yet", names[2])));
+        say("release all A").and(say("advance 100ms")).unwrap();
+        assert_eq!(say("answers"), Ok(format!("{}: get paint -> A", names[2])));
         say("restart A disk=lost").unwrap();
         assert!(say("until Ab up").is_ok_and(|text| text.contains(&format!("{}b: on the roster", names[0]))));
         say("until whole").and(say("kill C")).unwrap();

@@ -19,7 +19,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
         "a partition parts those named from the others",
     ),
     (
-        "hold n1 n2 [lane=data], release n1 n2, reset n1 n2",
+        "hold n1 n2 [lane=data], release n1 n2, reset n1 n2; all for any of them",
         "what n1 says to n2 (data: clients' commands, writes, acknowledgements; bulk; control) waits and nothing breaks; goes on (`heal` too); all their connections break now",
     ),
     (
