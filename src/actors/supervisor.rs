@@ -245,13 +245,14 @@ fn enlist(node: &Arc<Node>, control: &Thread, threads: Vec<Thread>) {
         control.start(move |_| Heartbeat::new(shared, machines::heartbeat::Heartbeat::new(id, incarnation, seed)));
     let shared = share();
     let seed = node.surroundings.seed();
+    let budget = node.settings.placement.budget;
     let ownership = control.start(move |_| {
         let machine = machines::ownership::Ownership::new(shared.me.clone(), seed);
-        Ownership::new(shared, machine)
+        Ownership::new(shared, machine.within((budget > 0).then_some(budget as u64)))
     });
     let shared = share();
     let exchange = control.start(move |_| Exchange::new(shared));
-    let moving = node.settings.placement.budget.div_ceil(threads.len()) as u64;
+    let moving = budget.div_ceil(threads.len()) as u64;
     let limits = store::Limits { moving: (moving > 0).then_some(moving), ..store::Limits::default() };
     let mut stores = Vec::new();
     let mut doors = Vec::new();

@@ -16,6 +16,7 @@ mod contract;
 mod drain;
 mod errands;
 mod evidence;
+mod pace;
 mod plan;
 mod reign;
 mod rest;
@@ -45,6 +46,7 @@ use crate::types::{Epoch, Instant, MeshId, NodeId, Now, RangeId, Term};
 pub use contract::{Effect, Input};
 use errands::Errands;
 use evidence::Life;
+use pace::Pace;
 use reign::Reign;
 use verify::Verifications;
 use watch::Missed;
@@ -65,6 +67,8 @@ pub struct Ownership {
     /// The last number given to a proposal, a question or an order. Begins at random, so that it is none of a former life.
     numbers: u64,
     reign: Option<Reign>,
+    /// How fast ranges move while this node commands.
+    moving: Pace,
     errands: Errands,
     verifications: Verifications,
     /// Questions of commanders that are with the local stores: who asked, and its name for it.
@@ -88,6 +92,7 @@ impl Ownership {
             is_unknown: false,
             numbers,
             reign: None,
+            moving: Pace::default(),
             errands: Errands::default(),
             verifications: Verifications::default(),
             questions: BTreeMap::new(),
@@ -100,6 +105,13 @@ impl Ownership {
     #[must_use]
     pub fn of_mesh(mut self, mesh: MeshId) -> Self {
         self.mesh = Some(mesh);
+        self
+    }
+
+    /// How many bytes a second ranges that merely move may cost while this node commands; none: as many as it takes.
+    #[must_use]
+    pub fn within(mut self, budget: Option<u64>) -> Self {
+        self.moving = Pace::of(budget);
         self
     }
 
@@ -122,7 +134,7 @@ impl Ownership {
             Some(reign) if published.commanding && reign.term == published.term => reign.stir(now, pace),
             _ if published.commanding => {
                 self.end_reign(effects);
-                self.reign = Some(Reign::new(self.own_life(), published.term, now));
+                self.reign = Some(Reign::new(self.own_life(), published.term, self.moving, now));
                 self.present_at = now;
             }
             _ => self.end_reign(effects),

@@ -17,6 +17,7 @@ use crate::types::{Epoch, Instant, NodeId, RangeId, Term, Version};
 
 use super::Effect;
 use super::evidence::{Evidence, Life};
+use super::pace::Pace;
 use super::plan::Target;
 use super::rest::Resting;
 use super::roster::{Asker, Desk};
@@ -27,21 +28,8 @@ use super::wishes::Want;
 /// The most changes in one command: some tens of kilobytes of log, and few enough that the next command comes soon.
 const BATCH: usize = 256;
 
-/// The most ranges that one drone loads at a time. Each is streamed in bounded chunks, so this bounds what a newcomer must
-/// keep in flight, while empty ranges still move by the hundred in a second.
-const LOADING_EACH: usize = 16;
-
 /// The most ranges that load at a time in the whole mesh, so that the commander's log is not filled by moves alone.
 const LOADING_ALL: usize = 256;
-
-/// The most ranges that one drone loads at a time though they lack no copy.
-const MOVING_EACH: usize = 12;
-
-/// How many ranges that lack no copy begin to move in a second, and at once. Each change of a chain holds up its range's clients for
-/// some milliseconds, and a move takes three: so few of all operations meet one that their p99 hardly moves. What lacks a
-/// copy is not held back.
-const MOVES_A_SECOND: u32 = 100;
-const MOVES_AT_ONCE: u32 = 16;
 
 /// The most heads that are parked at a time: their clients wait.
 const PARKED: usize = 64;
@@ -104,25 +92,6 @@ struct Lane {
     not_before: Instant,
 }
 
-/// Holds moves back: when the next would begin if none had been held back.
-#[derive(Debug, Default)]
-struct Pace {
-    next: Instant,
-}
-
-impl Pace {
-    /// Whether one more may begin.
-    fn take(&mut self, now: Instant) -> bool {
-        let step = Duration::from_secs(1) / MOVES_A_SECOND;
-        let next = self.next.max(now);
-        let may = next.since(now) < step * MOVES_AT_ONCE;
-        if may {
-            self.next = next + step;
-        }
-        may
-    }
-}
-
 /// What all ranges need, gathered.
 #[derive(Default)]
 struct Needs {
@@ -148,7 +117,7 @@ struct Join {
 }
 
 impl Reign {
-    pub fn new(me: Life, term: Term, now: Instant) -> Self {
+    pub fn new(me: Life, term: Term, pace: Pace, now: Instant) -> Self {
         Self {
             me: me.node,
             term,
@@ -159,7 +128,7 @@ impl Reign {
             nodes: Lane::default(),
             chains: Lane::default(),
             target: Target::default(),
-            pace: Pace::default(),
+            pace,
             next_round: now,
             next_beat: now,
             last_review: Instant(0),
@@ -325,8 +294,8 @@ impl Reign {
             if chosen.len() >= BATCH || all >= LOADING_ALL {
                 break;
             }
-            let most = if dictionary.is_short(dictionary.chain(change.range)) { LOADING_EACH } else { MOVING_EACH };
-            if *its < most && (lacks || self.pace.take(now)) {
+            let is_short = dictionary.is_short(dictionary.chain(change.range));
+            if *its < self.pace.at_a_time(is_short) && (is_short || self.pace.may_begin(now, lacks)) {
                 *its += 1;
                 all += 1;
                 chosen.push(change);
